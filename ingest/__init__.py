@@ -1,0 +1,1 @@
+"""The receiver: verify, validate, publish, answer."""

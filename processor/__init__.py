@@ -1,0 +1,1 @@
+"""The worker: consume in micro-batches, drop duplicates, track state, count, expose."""

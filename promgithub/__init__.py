@@ -1,0 +1,1 @@
+"""The promgithub command: one module per subcommand."""

@@ -1,0 +1,1 @@
+"""What the receiver and the worker must agree on."""

@@ -1,0 +1,82 @@
+"""The broker between receiver and processor: what both may rely on, whatever carries the deliveries.
+
+The promise of `publish` is durability: once it returns, the delivery survives a crash of any process and is handed to
+a consumer at least once. Callers may **not** assume order, nor that a delivery arrives only once.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.delivery import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """How full the broker is: deliveries ready for a consumer, the bound of the queue, and dead letters kept."""
+
+    ready: int
+    capacity: int
+    dead_letters: int
+
+
+class Publisher(Protocol):
+    """The sending side."""
+
+    @property
+    def available(self) -> bool:
+        """Whether a publish is likely to succeed now; costs nothing and never waits."""
+
+    async def publish(self, delivery: Delivery) -> None:
+        """Hand over one delivery; return once the broker has confirmed that it is durable.
+
+        Raises `BrokerUnavailable` (within the publish deadline; the delivery may still arrive), `QueueFull` or
+        `MessageTooLarge`.
+        """
+
+
+class Batch(Protocol):
+    """Deliveries taken from the queue together; they come back unless `ack` succeeds."""
+
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        """The deliveries, in the order in which the broker gave them. Never empty."""
+
+    async def ack(self) -> None:
+        """Tell the broker that all of them are done. A lost connection is not an error: they come back instead."""
+
+    async def dead_letter(self, delivery: Delivery, reason: str, detail: str) -> None:
+        """Put a copy of one of them into the dead-letter queue, durably, before `ack` removes it from the queue.
+
+        Raises as `Publisher.publish` does.
+        """
+
+
+class Consumer(Protocol):
+    """The receiving side, for one worker."""
+
+    def batches(self, size: int, linger: float) -> AsyncIterator[Batch]:
+        """Yield batches of at most `size` deliveries, none waiting longer than `linger` seconds for company.
+
+        A delivery that the broker marks as redelivered comes alone, so that one that kills the process takes no
+        neighbour along. The iterator ends once `stop` was called and what had arrived by then has been yielded.
+        """
+
+    async def stop(self) -> None:
+        """Take no more deliveries from the queue."""
+
+
+class Broker(Publisher, Protocol):
+    """Both sides, and the broker's state."""
+
+    async def start(self) -> None:
+        """Begin to connect and return at once; the broker need not be there yet."""
+
+    async def consume(self, prefetch: int) -> Consumer:
+        """Return a consumer that holds at most `prefetch` deliveries unacknowledged; waits until the broker is there."""
+
+    async def depths(self) -> Depths:
+        """Return how full the broker is. Raises `BrokerUnavailable`."""
+
+    async def close(self) -> None:
+        """Let go of the broker, within a bounded time. What was not acked goes back to the queue."""

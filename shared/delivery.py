@@ -1,0 +1,39 @@
+"""One webhook call, as it travels from the receiver through the broker to the processor."""
+
+import re
+from dataclasses import dataclass
+from uuid import UUID
+
+_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery: GitHub's headers and the JSON payload, untouched.
+
+    `id` is `X-GitHub-Delivery`, a GUID that names the *event*: redeliveries and other hooks subscribed to the same
+    event carry it too (GitHub REST, "hook delivery": `guid`). `received_at` is Unix time in milliseconds. `hook_id`,
+    `target_type` and `target_id` say which webhook sent it, where GitHub says so.
+    """
+
+    id: str
+    event: str
+    body: bytes
+    received_at: int
+    hook_id: str | None = None
+    target_type: str | None = None
+    target_id: str | None = None
+
+
+def parse_guid(text: str) -> UUID | None:
+    """Return the GUID in `text`, or None unless it has the form that GitHub documents (8-4-4-4-12 hex digits)."""
+    return UUID(text) if _GUID.fullmatch(text) else None
+
+
+def emitted_at(guid: UUID) -> int:
+    """Return when GitHub made the event, in units of 100 ns since 1582, or 0 if the GUID does not say.
+
+    GitHub's GUIDs are observed to be version 1 UUIDs (RFC 9562 section 5.1), which carry a time stamp. That is not
+    promised, so it serves only to order events that are otherwise equal.
+    """
+    return guid.time if guid.version == 1 else 0

@@ -1,0 +1,51 @@
+"""Every error that promgithub raises on purpose.
+
+    PromgithubError
+    ├── SettingsError             a setting is missing or wrong; the text names it, what it got and what it takes
+    ├── BrokerError               a delivery could not be handed to the broker
+    │   ├── BrokerUnavailable     no connection, blocked by an alarm, or no confirm in time; it may still arrive
+    │   ├── QueueFull             the bounded queue refused it
+    │   └── MessageTooLarge       the broker takes no message of this size
+    ├── StoreError                the store cannot be used as it is (unreachable in time, wrong schema)
+    └── PoisonError               a delivery that can never be processed; `reason` is a short, bounded word for metrics
+"""
+
+
+class PromgithubError(Exception):
+    """The base of all errors below."""
+
+
+class SettingsError(PromgithubError):
+    """A setting is missing or wrong."""
+
+
+class BrokerError(PromgithubError):
+    """A delivery could not be handed to the broker."""
+
+
+class BrokerUnavailable(BrokerError):  # noqa: N818 - the condition is the name
+    """The broker cannot be reached, is blocked, or did not confirm in time (the delivery may still arrive)."""
+
+
+class QueueFull(BrokerError):  # noqa: N818
+    """The queue is at its bound and refused the delivery."""
+
+
+class MessageTooLarge(BrokerError):  # noqa: N818
+    """The delivery is larger than the broker accepts."""
+
+
+class StoreError(PromgithubError):
+    """The store cannot be used as it is."""
+
+
+class PoisonError(PromgithubError):
+    """A delivery that no retry can process.
+
+    `reason` is one of a small set of words (it becomes a label value); `detail` says what exactly was wrong.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
