@@ -73,7 +73,7 @@ class Broker(Publisher, Protocol):
         """Begin to connect and return at once; the broker need not be there yet."""
 
     async def consume(self, prefetch: int) -> Consumer:
-        """Return a consumer that holds at most `prefetch` deliveries unacknowledged; waits until the broker is there."""
+        """Return a consumer that holds at most `prefetch` deliveries unacked; wait until the broker is there."""
 
     async def depths(self) -> Depths:
         """Return how full the broker is. Raises `BrokerUnavailable`."""
