@@ -46,6 +46,23 @@ class Stale(StrEnum):
     TOO_LONG_OPEN = "too_long_open"  # a run of any phase
 
 
+_HOUR = 3_600_000
+_DAY = 24 * _HOUR
+
+GRACE = 600_000
+"""Milliseconds without news before a run or job may be called stale: deliveries are late at times, or queue up here."""
+
+RUN_LIMIT = 35 * _DAY
+"""Milliseconds that a run can be open (GitHub docs, "Actions limits": a run is cancelled after 35 days)."""
+
+JOB_LIMITS = {
+    Phase.QUEUED: (48 * _HOUR, Stale.TOO_LONG_QUEUED),
+    Phase.WAITING: (30 * _DAY, Stale.TOO_LONG_WAITING),
+    Phase.IN_PROGRESS: (5 * _DAY, Stale.TOO_LONG_IN_PROGRESS),
+}
+"""Milliseconds that a job can be in a phase, and what it is called after that (same source)."""
+
+
 class Standing(NamedTuple):
     """A state and what orders it among others of the same run or job: the greatest is current.
 
@@ -212,9 +229,17 @@ def join_job(known: Job, told: Job) -> Job:
     )
 
 
-def close_stale(known: Run | Job, reason: Stale) -> Run | Job:
-    """Return the same run or job, closed by time; the next delivery that moves its state opens or ends it truly."""
-    return msgspec.structs.replace(known, stale=reason.value)
+def stale_run(known: Run, *, superseded: bool) -> Run:
+    """Return a run closed by time; the next delivery that moves its state opens or ends it truly."""
+    return msgspec.structs.replace(known, stale=Stale.SUPERSEDED if superseded else Stale.TOO_LONG_OPEN)
+
+
+def stale_job(known: Job, *, run_ended: bool) -> Job:
+    """Return a job closed by time; the next delivery that moves its state opens or ends it truly."""
+    current = phase(known)
+    if run_ended or current is None:
+        return msgspec.structs.replace(known, stale=Stale.RUN_COMPLETED)
+    return msgspec.structs.replace(known, stale=JOB_LIMITS[current][1])
 
 
 def labels(known: Run | Job) -> tuple[str, str, str]:

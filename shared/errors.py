@@ -1,13 +1,13 @@
 """Every error that promgithub raises on purpose.
 
-    PromgithubError
-    ├── SettingsError             a setting is missing or wrong; the text names it, what it got and what it takes
-    ├── BrokerError               a delivery could not be handed to the broker
-    │   ├── BrokerUnavailable     no connection, blocked by an alarm, or no confirm in time; it may still arrive
-    │   ├── QueueFull             the bounded queue refused it
-    │   └── MessageTooLarge       the broker takes no message of this size
-    ├── StoreError                the store cannot be used as it is (unreachable in time, wrong schema)
-    └── PoisonError               a delivery that can never be processed; `reason` is a short, bounded word for metrics
+PromgithubError
+├── SettingsError             a setting is missing or wrong; the text names it, what it got and what it takes
+├── BrokerError               a delivery could not be handed to the broker
+│   ├── BrokerUnavailable     no connection, blocked by an alarm, or no confirm in time; it may still arrive
+│   ├── QueueFull             the bounded queue refused it
+│   └── MessageTooLarge       the broker takes no message of this size
+├── StoreError                the store cannot be used as it is (unreachable in time, wrong schema)
+└── PoisonError               a delivery that can never be processed; `reason` is a short, bounded word for metrics
 """
 
 

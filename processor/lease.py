@@ -1,0 +1,76 @@
+"""Who exposes: exactly one processor at a time holds a lease in the store.
+
+A lease row and not an advisory lock: it works through a connection pooler, and it ends by itself when its holder is
+cut off from the database. The holder stops believing in it *before* the database lets another take it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from processor.store import Store, leases
+from processor.store.engine import describe, is_failure
+from shared.logs import get_logger
+from shared.waiting import is_set_within
+
+NAME = "exporter"
+"""The lease that says who exposes metrics from the store, and who closes what is stale and deletes what is old."""
+
+TTL = 10.0
+"""Seconds that a lease lasts without being renewed; another processor takes over at most `INTERVAL` later."""
+
+INTERVAL = 2.0
+"""Seconds between attempts to take or renew."""
+
+MARGIN = 1.0
+"""Seconds before the end at which the holder gives up, for clocks that run at different speeds."""
+
+_log = get_logger(__name__)
+
+
+class Lease:
+    """One processor's view of the lease."""
+
+    def __init__(self, store: Store, holder: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """`holder` names this process, differently from every other; `clock` counts seconds, never backwards."""
+        self.holder = holder
+        self._store = store
+        self._clock = clock
+        self._until = float("-inf")
+
+    @property
+    def held(self) -> bool:
+        """Whether this processor may act as the only one right now."""
+        return self._clock() < self._until
+
+    async def keep(self, stop: asyncio.Event) -> None:
+        """Take the lease whenever it is free and renew it, until `stop` is set; then let it go."""
+        while not stop.is_set():
+            await self._attempt()
+            await is_set_within(stop, INTERVAL)
+        await self._release()
+
+    async def _attempt(self) -> None:
+        asked, had = self._clock(), self.held
+        try:
+            async with asyncio.timeout(TTL - MARGIN), self._store.connection() as connection:
+                held = await leases.acquire(connection, NAME, self.holder, int(TTL * 1000))
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            _log.warning("the lease could not be renewed", error=describe(error))
+        else:
+            # Counted from before the question: the database counts from some moment after that.
+            self._until = asked + TTL - MARGIN if held else float("-inf")
+        if self.held != had:
+            _log.info("took the lease: this processor exposes now" if self.held else "lost the lease")
+
+    async def _release(self) -> None:
+        self._until = float("-inf")
+        try:
+            async with asyncio.timeout(INTERVAL), self._store.connection() as connection:
+                await leases.release(connection, NAME, self.holder)
+        except Exception as error:
+            if not is_failure(error):
+                raise
+            _log.warning("the lease could not be released; it ends by itself", error=describe(error))

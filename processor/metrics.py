@@ -1,0 +1,105 @@
+"""Every metric of the worker itself; each process has its own, so `sum()` over processors is right."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+
+from shared.broker import Depths
+from shared.telemetry import process_registry
+
+DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""Seconds that a batch takes."""
+
+SIZE_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+"""Deliveries in a batch."""
+
+LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)
+"""Seconds from the receiver to the commit; hours after an outage."""
+
+
+class WorkerMetrics:
+    """The metrics, on a registry of their own."""
+
+    def __init__(self) -> None:
+        """Make them all; none has a value that depends on the store."""
+        self.registry: CollectorRegistry = process_registry()
+        self.workers = Gauge(
+            "promgithub_event_worker_count", "Workers that take batches from the queue.", registry=self.registry
+        )
+        self.processed = Counter(
+            "promgithub_event_processed",
+            "Deliveries counted and committed.",
+            ["event_type"],
+            registry=self.registry,
+        )
+        self.dropped = Counter(
+            "promgithub_event_dropped",
+            "Deliveries put into the dead-letter queue, by reason.",
+            ["event_type", "reason"],
+            registry=self.registry,
+        )
+        self.failures = Counter(
+            "promgithub_event_processing_failures",
+            "Deliveries in transactions that failed, each attempt counted.",
+            ["event_type"],
+            registry=self.registry,
+        )
+        self.duration = Histogram(
+            "promgithub_event_processing_duration_seconds",
+            "Time from taking a batch to its acknowledgement, retries included.",
+            buckets=DURATION_BUCKETS,
+            registry=self.registry,
+        )
+        self.batch_size = Histogram(
+            "promgithub_event_batch_size",
+            "Deliveries in a batch.",
+            buckets=SIZE_BUCKETS,
+            registry=self.registry,
+        )
+        self.lag = Histogram(
+            "promgithub_event_lag_seconds",
+            "Time from the receiver's answer to the commit, of each delivery.",
+            buckets=LAG_BUCKETS,
+            registry=self.registry,
+        )
+        self.duplicates_seen = Counter(
+            "promgithub_duplicate_deliveries_seen",
+            "Deliveries whose ID was already counted, found in any attempt.",
+            ["event_type"],
+            registry=self.registry,
+        )
+        self.duplicates_dropped = Counter(
+            "promgithub_duplicate_deliveries_dropped",
+            "Deliveries that changed nothing because their ID was already counted.",
+            ["event_type"],
+            registry=self.registry,
+        )
+        self.overflow = Counter(
+            "promgithub_series_overflow",
+            "Additions to the overflow series of a metric that has all the series that it may have.",
+            ["metric"],
+            registry=self.registry,
+        )
+        self.leader = Gauge(
+            "promgithub_exporter_leader",
+            "1 on the processor that exposes the metrics from the store, 0 on the others.",
+            registry=self.registry,
+        )
+        self.last_event = Gauge(
+            "promgithub_last_event_timestamp_seconds",
+            "When the newest delivery that was counted had been received.",
+            ["event_type"],
+            registry=self.registry,
+        )
+
+
+def queue_families(depths: Depths) -> list[GaugeMetricFamily]:
+    """Return the metrics of the queue, as the broker sees it; every processor reports the same, so use `max()`."""
+    return [
+        GaugeMetricFamily(
+            "promgithub_event_queue_depth", "Deliveries in the queue that no processor has taken yet.", depths.ready
+        ),
+        GaugeMetricFamily(
+            "promgithub_event_queue_capacity", "Deliveries that the queue takes before it refuses.", depths.capacity
+        ),
+        GaugeMetricFamily("promgithub_dead_letters", "Deliveries in the dead-letter queue.", depths.dead_letters),
+    ]
