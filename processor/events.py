@@ -56,9 +56,11 @@ def guid(delivery: Delivery) -> UUID:
 def interpret(delivery: Delivery, branches: BranchPolicy) -> Fact | None:
     """Return what a delivery tells, or None for an event that is not counted.
 
-    Raises `PoisonError` if the payload is not what GitHub documents for the event, or lacks what a metric cannot do
-    without.
+    Raises `PoisonError` if there is no event, or the payload is not what GitHub documents for it, or lacks what a
+    metric cannot do without.
     """
+    if not delivery.event:
+        raise PoisonError("no_event", "the message does not say which event it is (AMQP property type)")
     read = _READERS.get(delivery.event)
     if read is None:
         return None
