@@ -1,0 +1,63 @@
+# What a person repeats. `make` alone lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The first pip that knows dependency groups is 25.1.
+PIP_VERSION := 26.3
+UV_VERSION := 0.13.9
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv test lint format lock clean
+
+help:  ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo '  make test ARGS="-k name"          passes arguments to pytest'
+	@echo '  make venv PYTHON=python3.13       chooses the Python to build the venv with'
+
+venv: $(STAMP)  ## Install promgithub and its development tools into .venv
+
+$(STAMP): pyproject.toml constraints.txt Makefile
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo 'promgithub needs Python 3.11 or newer, and there is no $(PYTHON).'; $(how_to_get_python); exit 1; } >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "promgithub needs Python 3.11 or newer, and $(PYTHON) is `$(PYTHON) --version`."; $(how_to_get_python); exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo '$(PYTHON) cannot make a virtual environment.'; $(how_to_get_python); exit 1; } >&2
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==$(PIP_VERSION)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . --group dev
+	@touch $@
+
+define how_to_get_python
+echo '  Debian, Ubuntu   sudo apt-get install python3 python3-venv'; \
+echo '  macOS            brew install python'; \
+echo '  another Python   make $(MAKECMDGOALS) PYTHON=/path/to/python3'
+endef
+
+test: venv  ## Run the tests on real servers
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: venv  ## Check style, types and which package may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv  ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: venv  ## Write constraints.txt anew from pyproject.toml; ARGS=--upgrade takes the newest releases
+	@tools=`mktemp -d` && trap 'rm -rf "$$tools"' EXIT && \
+	$(BIN)/python -m venv "$$tools" && \
+	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) && \
+	"$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --group dev pyproject.toml \
+		-o constraints.txt --no-header $(ARGS)
+
+clean:  ## Remove the venv and every cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
