@@ -4,8 +4,10 @@ import asyncio
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,10 +37,12 @@ _STARTER = ThreadPoolExecutor(max_workers=1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker `examples`, which tests get by using the fixture `payload_dir`."""
+    """Declare the marker `examples`, which tests get by using the fixture `payload_dir`; clean up on SIGTERM too."""
     config.addinivalue_line("markers", "examples: needs GitHub's example payloads (fixture payload_dir)")
     config.stash[_SERVERS] = {}
     config.stash[_LEFT_OUT] = 0
+    # Left to itself, SIGTERM ends Python at once, and the files of the servers would stay.
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=128 + signal.SIGTERM))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,9 +76,22 @@ def _fixtures_of(item: pytest.Item) -> list[str]:
 def _start_servers(config: pytest.Config, names: list[str]) -> None:
     """Choose and start these servers and say which they are."""
     starting = start_all([_FINDERS[name] for name in names], os.environ)
-    for name, server in zip(names, _STARTER.submit(asyncio.run, starting).result(), strict=True):
-        config.stash[_SERVERS][name] = server
-        config.get_terminal_writer().line(f"{name}: {server.description}")
+    servers = _STARTER.submit(asyncio.run, starting).result()
+    config.stash[_SERVERS].update(zip(names, servers, strict=True))
+    with _terminal(config) as terminal:
+        for name, server in zip(names, servers, strict=True):
+            terminal.write_line(f"{name}: {server.description}")
+
+
+@contextmanager
+def _terminal(config: pytest.Config) -> Iterator[pytest.TerminalReporter]:
+    """Give the terminal, even while the output of a test is captured."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    assert capture is not None
+    assert terminal is not None
+    with capture.global_and_fixture_disabled():
+        yield terminal
 
 
 def _server_url(config: pytest.Config, name: str) -> str:
@@ -97,8 +114,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Say how many tests were left out, and how to run them."""
     if count := config.stash[_LEFT_OUT]:
         terminalreporter.write_line(
-            f"{count} tests left out: set {PAYLOADS_VARIABLE} to a directory of GitHub's example payloads "
-            "(<event>/<name>.payload.json; payload-examples/api.github.com in github.com/octokit/webhooks)",
+            f"{count} test{'s' * (count > 1)} left out: set {PAYLOADS_VARIABLE} to a directory of GitHub's example "
+            "payloads (<event>/<name>.payload.json; payload-examples/api.github.com in github.com/octokit/webhooks)",
             yellow=True,
         )
 

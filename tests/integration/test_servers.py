@@ -1,8 +1,8 @@
 """The servers of the tests themselves: what is killed comes back with its data, and nothing is left behind."""
 
 import asyncio
-import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -111,7 +111,7 @@ import asyncio, os, signal
 from tests.servers.postgres import PostgresServer
 server = PostgresServer()
 asyncio.run(server.start())
-print(server.pid, server.directory, flush=True)
+print(server.port, server.directory, flush=True)
 {ending}
 """
 
@@ -122,17 +122,17 @@ def test_a_server_ends_with_a_session_that_does_not_clean_up(ending: str) -> Non
     script = [sys.executable, "-c", SESSION.format(ending=ending)]
     session = subprocess.run(script, cwd=root, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
 
-    pid, directory = session.stdout.split()
-    assert _ends_within(10, int(pid))
+    port, directory = session.stdout.split()
+    assert _is_refused_within(10, int(port))
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _ends_within(seconds: float, pid: int) -> bool:
+def _is_refused_within(seconds: float, port: int) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except ConnectionRefusedError:
             return True
         time.sleep(0.05)
     return False
