@@ -181,8 +181,9 @@ class Pipeline:
             received = one.delivery.received_at / 1000
             self._metrics.lag.observe(max(0.0, now - received))
             self._newest(event_label(one.delivery.event), received)
-        for one in (*committed.new, *committed.duplicates):
-            _log.debug("counted" if one in committed.new else "duplicate", delivery_id=one.delivery.id)
+            _log.debug("counted", delivery_id=one.delivery.id)
+        for one in committed.duplicates:
+            _log.debug("dropped as a duplicate", delivery_id=one.delivery.id)
 
     def _newest(self, event: str, received: float) -> None:
         if received > self._received.get(event, 0.0):

@@ -1,5 +1,7 @@
 """Hypothesis strategies for sets of deliveries: coherent histories of CI, and anything at all within GitHub's types."""
 
+from itertools import pairwise
+
 from hypothesis import strategies as st
 
 from shared.delivery import Delivery
@@ -69,9 +71,7 @@ def delivery_sets(draw: st.DrawFn, max_size: int = 14) -> list[Delivery]:
     """Draw a set of deliveries with different IDs, some of them not saying when they were emitted."""
     drawn = draw(st.lists(st.tuples(payloads(), SECONDS, st.booleans()), min_size=1, max_size=max_size))
     return [
-        builders.delivery(
-            payload, builders.guid(second, serial=i) if dated else f"00000000-0000-4000-8000-{i:012x}"
-        )
+        builders.delivery(payload, builders.guid(second, serial=i) if dated else f"00000000-0000-4000-8000-{i:012x}")
         for i, (payload, second, dated) in enumerate(drawn)
     ]
 
@@ -83,4 +83,4 @@ def arrivals(draw: st.DrawFn, deliveries: list[Delivery]) -> list[list[Delivery]
     order = draw(st.permutations([*deliveries, *repeated]))
     cuts = sorted(draw(st.lists(st.integers(0, len(order)), max_size=4)))
     bounds = [0, *cuts, len(order)]
-    return [list(order[a:b]) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+    return [list(order[a:b]) for a, b in pairwise(bounds) if a < b]

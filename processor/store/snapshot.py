@@ -75,8 +75,10 @@ async def read(connection: AsyncConnection, lease: str, holder: str) -> Snapshot
 
 
 async def _counters(connection: AsyncConnection) -> list[CounterValue]:
+    # A series that late news has emptied is as if it had never been.
     columns = counters.c
-    rows = await connection.execute(select(columns.metric, columns.labels, columns.value, columns.created_at))
+    statement = select(columns.metric, columns.labels, columns.value, columns.created_at).where(columns.value != 0)
+    rows = await connection.execute(statement)
     return [CounterValue((metric, _LABELS.decode(labels)), value, at) for metric, labels, value, at in rows]
 
 
@@ -89,6 +91,7 @@ async def _histograms(connection: AsyncConnection) -> list[HistogramValue]:
     return [
         HistogramValue((metric, _LABELS.decode(labels)), sum_ms, tuple(counts), at)
         for metric, labels, sum_ms, at, *counts in rows
+        if any(counts)
     ]
 
 

@@ -130,9 +130,7 @@ def test_a_completed_job_reported_again_under_its_own_id_counts_once() -> None:
 
 
 def test_a_completed_job_carried_over_into_a_rerun_under_a_new_id_counts_once() -> None:
-    carried = builders.job(
-        999, status="completed", conclusion="success", started=7, completed=67, runner=5, attempt=2
-    )
+    carried = builders.job(999, status="completed", conclusion="success", started=7, completed=67, runner=5, attempt=2)
     for order in permutations([QUEUED, SUCCEEDED, carried]):
         tally = counted(order)
         assert statuses(tally) == {("queued", ""): 1, ("completed", "success"): 1}
@@ -250,7 +248,12 @@ def test_labels_missing_at_first_are_filled_in_by_a_later_delivery() -> None:
 
 def test_a_repository_renamed_in_between_keeps_its_first_name() -> None:
     renamed = builders.job(
-        status="completed", conclusion="success", started=7, completed=67, runner=5, repo=builders.repository("acme/cogs")
+        status="completed",
+        conclusion="success",
+        started=7,
+        completed=67,
+        runner=5,
+        repo=builders.repository("acme/cogs"),
     )
     for order in permutations([RUNNING, renamed]):
         assert {labels[0] for (_, labels) in counted(order).counts} == {"acme/gears"}
@@ -289,9 +292,7 @@ def test_a_fork_s_main_is_not_our_main() -> None:
         (None, "trunk", "other"),
     ],
 )
-def test_only_branches_that_the_setting_keeps_become_label_values(
-    branch: str | None, default: str, label: str
-) -> None:
+def test_only_branches_that_the_setting_keeps_become_label_values(branch: str | None, default: str, label: str) -> None:
     payload = builders.run(branch=branch, repo=builders.repository(default_branch=default))
     assert {labels[1] for (_, labels) in counted([payload]).counts} == {label}
 
@@ -337,7 +338,10 @@ def test_ids_beyond_two_to_the_53_are_told_apart() -> None:
         ({"workflow_job": {"id": 1}}, "undecodable"),
         ({"workflow_job": {"id": 1, "run_id": 1}, "repository": {"full_name": "a/b"}}, "no_status"),
         ({"workflow_job": {"id": 1, "run_id": 1, "status": "queued"}}, "no_repository"),
-        ({"workflow_job": {"id": 1, "run_id": 1, "status": "queued"}, "repository": {"full_name": ""}}, "no_repository"),
+        (
+            {"workflow_job": {"id": 1, "run_id": 1, "status": "queued"}, "repository": {"full_name": ""}},
+            "no_repository",
+        ),
     ],
 )
 def test_a_payload_that_cannot_be_counted_says_why(payload: Payload, reason: str) -> None:
