@@ -103,7 +103,7 @@ async def test_a_queue_is_removed_with_its_dead_letters_and_its_exchange(amqp_ur
             await (await connection.channel()).get_exchange(queue_name)
 
 
-# How a session may end, and whether the server's files stay. Only on Linux is a server told that its session was killed.
+# How a session may end, and whether the server's files stay. Only on Linux is a server told that its session is dead.
 ENDINGS = [("raise SystemExit(1)", False)]
 if sys.platform == "linux":
     ENDINGS.append(("os.kill(os.getpid(), signal.SIGKILL)", True))
