@@ -14,11 +14,10 @@ Names = tuple[str, str, str]
 _OVERFLOW_NAMES: Names = (OVERFLOW, OVERFLOW, OVERFLOW)
 
 
-def families(snapshot: Snapshot, max_series: int, *, created: bool) -> Iterator[Metric]:
-    """Yield every metric of the store, in the order of their definition.
+def families(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
+    """Yield every metric of the store, in the order of their definition, with the time at which each series began.
 
-    `created`: with the time at which each series began, which only OpenMetrics has a place for. `max_series` bounds
-    the gauges as it bounds the series in the store.
+    `max_series` bounds the gauges as it bounds the series in the store.
     """
     gauges = {
         metric: samples
@@ -32,20 +31,19 @@ def families(snapshot: Snapshot, max_series: int, *, created: bool) -> Iterator[
                 family.add_metric(labels, value)
             yield family
         elif metric.buckets:
-            yield _histogram(name, [h for h in snapshot.histograms if h.series[0] == name], created=created)
+            yield _histogram(name, [h for h in snapshot.histograms if h.series[0] == name])
         else:
-            yield _counter(name, [c for c in snapshot.counters if c.series[0] == name], created=created)
+            yield _counter(name, [c for c in snapshot.counters if c.series[0] == name])
 
 
-def _counter(name: str, values: Iterable[CounterValue], *, created: bool) -> Metric:
+def _counter(name: str, values: Iterable[CounterValue]) -> Metric:
     family = CounterMetricFamily(name, METRICS[name].help, labels=METRICS[name].labels)
     for counter in values:
-        since = counter.created_at / 1000 if created else None
-        family.add_metric(counter.series[1], counter.value, created=since)
+        family.add_metric(counter.series[1], counter.value, created=counter.created_at / 1000)
     return family
 
 
-def _histogram(name: str, values: Iterable[HistogramValue], *, created: bool) -> Metric:
+def _histogram(name: str, values: Iterable[HistogramValue]) -> Metric:
     metric = METRICS[name]
     bounds = [*(f"{bound}.0" for bound in metric.buckets), "+Inf"]
     family = HistogramMetricFamily(name, metric.help, labels=metric.labels)
@@ -53,9 +51,8 @@ def _histogram(name: str, values: Iterable[HistogramValue], *, created: bool) ->
         labels = histogram.series[1]
         counts = cumulative(histogram.buckets[: len(bounds)])
         family.add_metric(labels, list(zip(bounds, counts, strict=True)), histogram.sum_ms / 1000)
-        if created:
-            named = dict(zip(metric.labels, labels, strict=True))
-            family.add_sample(f"{name}_created", named, histogram.created_at / 1000)
+        named = dict(zip(metric.labels, labels, strict=True))
+        family.add_sample(f"{name}_created", named, histogram.created_at / 1000)
     return family
 
 

@@ -83,14 +83,14 @@ class Pipeline:
 
     async def work(self, consumer: Consumer, size: int, linger: float) -> None:
         """Process batches of at most `size`, none waiting over `linger` seconds, until the consumer is stopped."""
-        self._metrics.workers.inc()
+        self._metrics.workers += 1
         try:
             async for batch in consumer.batches(size, linger):
                 await self.process(batch)
         except Stopped:
             _log.warning("stopped while the database or the broker was away; what was held goes back to the queue")
         finally:
-            self._metrics.workers.dec()
+            self._metrics.workers -= 1
 
     async def process(self, batch: Batch) -> None:
         """Count a batch, dead-letter what cannot be counted, and acknowledge it."""

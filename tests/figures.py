@@ -43,7 +43,7 @@ def of_ci(figures: Figures, *, ages: bool = False) -> Figures:
     return {
         (name, labels): value
         for (name, labels), value in figures.items()
-        if name.startswith(STORE_PREFIXES) and (ages or "_oldest_age_" not in name)
+        if name.startswith(STORE_PREFIXES) and not name.endswith("_created") and (ages or "_oldest_age_" not in name)
     }
 
 

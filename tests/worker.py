@@ -69,7 +69,7 @@ class Worker:
             assert await leases.acquire(connection, lease.NAME, HOLDER, 60_000)
         snapshot = await self.store.snapshot(lease.NAME, HOLDER)
         assert snapshot is not None
-        return figures.of_ci(figures.of_families(families(snapshot, self.max_series, created=False)), ages=ages)
+        return figures.of_ci(figures.of_families(families(snapshot, self.max_series)), ages=ages)
 
     async def clear(self) -> None:
         """Empty every table but `locks`."""

@@ -1,0 +1,128 @@
+"""The worker as a process: what it is made of, how it starts and how it stops."""
+
+import asyncio
+import os
+import socket
+import uuid
+
+from processor.housekeeping import Housekeeping
+from processor.lease import Lease
+from processor.metrics import WorkerMetrics
+from processor.pipeline import LONGEST_PAUSE, Pipeline
+from processor.scrape import Scrape
+from processor.series import BranchPolicy
+from processor.store import Store
+from processor.store.engine import create_engine, describe, is_failure
+from processor.store.migrate import migrate
+from shared.admin import AdminServer
+from shared.broker import Broker
+from shared.errors import BrokerUnavailable, StoreError
+from shared.logs import get_logger
+from shared.settings import ProcessorSettings
+from shared.waiting import is_set_within, unless
+
+DRAIN_TIMEOUT = 20.0
+"""Seconds that the batches in work have to finish after SIGTERM; with the rest of the shutdown it stays below 25."""
+
+OTHER_CONNECTIONS = 3
+"""Connections beside those of the workers: the lease's, the scrape's and the chores'."""
+
+_log = get_logger(__name__)
+
+
+class Processor:
+    """Everything of one processor."""
+
+    def __init__(self, settings: ProcessorSettings, broker: Broker) -> None:
+        """`broker` is started and closed here."""
+        self._settings = settings
+        self._broker = broker
+        self._migrated = False
+        self._engine = create_engine(
+            settings.database_url.get_secret_value(),
+            connections=settings.event_workers + OTHER_CONNECTIONS,
+            application="promgithub-processor",
+        )
+        self._store = Store(self._engine, settings.max_series)
+        self._metrics = WorkerMetrics()
+        self._lease = Lease(self._store, holder=f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}")
+        scrape = Scrape(self._store, self._lease, broker, self._metrics, settings.max_series)
+        checks = {"broker": self._check_broker, "database": self._check_database}
+        self._admin = AdminServer(settings.admin_host, settings.admin_port, scrape.page, checks)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then finish what is held, within 25 s. Raises `PromgithubError` if it cannot start.
+
+        The database and the broker need not be there yet.
+        """
+        await self._admin.start()
+        await self._broker.start()
+        _log.info(
+            "processor started",
+            admin=f"{self._settings.admin_host}:{self._settings.admin_port}",
+            queue=self._settings.queue_name,
+            workers=self._settings.event_workers,
+        )
+        try:
+            if await self._migrate(stop):
+                await self._work(stop)
+        finally:
+            await self._admin.close()
+            await self._broker.close()
+            await self._store.close()
+        _log.info("processor stopped")
+
+    async def _migrate(self, stop: asyncio.Event) -> bool:
+        """Migrate as soon as the database is there; return False if it is time to stop instead."""
+        pause = 0.5
+        while not stop.is_set():
+            try:
+                before, after = await migrate(self._engine)
+            except Exception as error:
+                if not is_failure(error):
+                    raise
+                _log.warning("waiting for the database", error=describe(error), pause_seconds=pause)
+                await is_set_within(stop, pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                if before != after:
+                    _log.info("migrated the database", before=before, after=after)
+                self._migrated = True
+                return True
+        return False
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        pipeline = Pipeline(self._store, BranchPolicy(self._settings.branches), self._metrics, stop)
+        chores = Housekeeping(self._store, self._lease, self._settings.delivery_ttl, self._settings.series_ttl)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._lease.keep(stop))
+            tasks.create_task(chores.keep(stop))
+            for _ in range(self._settings.event_workers):
+                tasks.create_task(self._worker(pipeline, stop))
+            await stop.wait()
+            self._admin.drain()
+
+    async def _worker(self, pipeline: Pipeline, stop: asyncio.Event) -> None:
+        # A consumer of its own for each worker: acknowledging a batch must not acknowledge another's.
+        prefetch = max(1, self._settings.prefetch // self._settings.event_workers)
+        consumer = await unless(stop, self._broker.consume(prefetch))
+        if consumer is None:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            linger = self._settings.batch_linger_ms / 1000
+            work = tasks.create_task(pipeline.work(consumer, self._settings.batch_size, linger))
+            await stop.wait()
+            await consumer.stop()
+            _, unfinished = await asyncio.wait({work}, timeout=DRAIN_TIMEOUT)
+            if unfinished:
+                _log.warning("a batch took too long to stop; its deliveries go back to the queue")
+                work.cancel()
+
+    async def _check_broker(self) -> None:
+        if not self._broker.available:
+            raise BrokerUnavailable("no connection, or blocked by an alarm")
+
+    async def _check_database(self) -> None:
+        if not self._migrated:
+            raise StoreError("not migrated yet")
+        await self._store.ping()

@@ -1,0 +1,39 @@
+"""The `promgithub` command."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from promgithub import check_config, ingest, migrate, processor
+
+app = typer.Typer(
+    name="promgithub",
+    help="GitHub webhooks in, Prometheus metrics about CI out; every accepted delivery is counted exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("ingest")(ingest.command)
+app.command("processor")(processor.command)
+app.command("migrate")(migrate.command)
+app.command("check-config")(check_config.command)
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """GitHub webhooks in, Prometheus metrics about CI out; every accepted delivery is counted exactly once."""
+    if show_version:
+        typer.echo(f"promgithub {version('promgithub')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The admin listener: `/metrics` for Prometheus, `/livez` and `/readyz` for whoever runs the process.
+
+Liveness says that the process serves, and tests nothing else: restarting it heals no broker. Readiness tests the
+dependencies, so that no traffic comes to a process that cannot use it.
+"""
+
+import asyncio
+import gzip
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Protocol
+
+from aiohttp import web
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+
+from shared.errors import SettingsError
+from shared.logs import get_logger
+
+CHECK_TIMEOUT = 2.0
+"""Seconds that a dependency has to answer a readiness check."""
+
+_log = get_logger(__name__)
+
+Check = Callable[[], Awaitable[None]]
+"""Returns if a dependency can be used, raises if not."""
+
+
+class Families(Protocol):
+    """Metric families that can be rendered; a prometheus_client registry is one."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the families."""
+
+
+Gather = Callable[[], Awaitable[Families]]
+"""Returns what to expose."""
+
+
+class AdminServer:
+    """Serves the three paths on a port of its own."""
+
+    def __init__(self, host: str, port: int, gather: Gather, checks: Mapping[str, Check]) -> None:
+        """`checks`: a readiness check for each dependency, by its name."""
+        self._host = host
+        self._port = port
+        self._gather = gather
+        self._checks = checks
+        self._draining = False
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/metrics", self._metrics),
+                web.get("/livez", self._livez),
+                web.get("/readyz", self._readyz),
+            ]
+        )
+        self._runner = web.AppRunner(application, access_log=None)
+
+    async def start(self) -> None:
+        """Listen. Raises `SettingsError` if the address cannot be had."""
+        await listen(self._runner, self._host, self._port, "PROMGITHUB_ADMIN_PORT")
+
+    def drain(self) -> None:
+        """Answer `/readyz` with 503 from now on: the process is about to stop."""
+        self._draining = True
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._runner.cleanup()
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return web.json_response({"status": "alive"})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        states = dict(zip(self._checks, await asyncio.gather(*map(self._state, self._checks.values())), strict=True))
+        ready = not self._draining and all(state == "ok" for state in states.values())
+        status = "ready" if ready else "draining" if self._draining else "not ready"
+        return web.json_response({"status": status, "checks": states}, status=200 if ready else 503)
+
+    async def _state(self, check: Check) -> str:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                await check()
+        except TimeoutError:
+            return f"no answer within {CHECK_TIMEOUT:g} s"
+        except Exception as error:  # noqa: BLE001 - whatever it is, the dependency cannot be used
+            return f"failed ({type(error).__name__})"
+        return "ok"
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        families = await self._gather()
+        if not content_type.startswith("application/openmetrics-text"):
+            families = _WithoutCreated(families)
+        compressed = "gzip" in request.headers.get("Accept-Encoding", "")
+        body = await asyncio.to_thread(_rendered, encode, families, compressed)
+        headers = {"Content-Type": content_type} | ({"Content-Encoding": "gzip"} if compressed else {})
+        return web.Response(body=body, headers=headers)
+
+
+class _WithoutCreated:
+    """Families without the time at which each series began: only OpenMetrics has a place for that."""
+
+    def __init__(self, families: Families) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families.collect():
+            created = f"{family.name}_created"
+            family.samples = [sample for sample in family.samples if sample.name != created]
+            yield family
+
+
+async def listen(runner: web.AppRunner, host: str, port: int, variable: str) -> None:
+    """Let an application listen. Raises `SettingsError`, naming the variable to change, if the address is taken."""
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        reason = error.strerror or str(error)
+        raise SettingsError(f"{variable}: cannot listen on {host}:{port} ({reason}); takes a free port") from error
+
+
+def _rendered(encode: Callable[[Families], bytes], families: Families, compressed: bool) -> bytes:
+    body = encode(families)
+    return gzip.compress(body, compresslevel=1) if compressed else body
