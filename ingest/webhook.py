@@ -1,166 +1,135 @@
 """`POST /webhook`: verify, validate, publish, answer."""
 
 import asyncio
-import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aiohttp import web
 
+from ingest import answers
+from ingest.answers import RETRY_AFTER, Answer, Outcome, Refusal
+from ingest.bodies import Bodies
 from ingest.metrics import ReceiverMetrics
+from ingest.refusals import RefusalLog
 from ingest.secrets import Secrets
 from ingest.signature import verify
-from ingest.validation import FORM, JSON, MAX_BODY, Invalid, make_delivery, parse_headers, parse_payload
+from ingest.validation import JSON, content_type, read_delivery
 from shared.broker import Publisher
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, MessageTooLarge, QueueFull
-from shared.logs import get_logger
+from shared.logs import bind_delivery, get_logger
 
-READ_TIMEOUT = 10.0
-"""Seconds that a body may take to arrive; GitHub itself gives up after 10."""
+PATH = "/webhook"
 
-RETRY_AFTER = "30"
-"""Seconds after which a sender may try again."""
-
-MAX_BYTES_IN_FLIGHT = 256 * 1024 * 1024
-"""Bytes of bodies that are held at the same time; past that, requests are shed whatever their number."""
-
-LARGE = 256 * 1024
+LARGE = 1024 * 1024
 """Bytes from which a body is verified and validated in a thread, so that others are answered meanwhile."""
 
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A status, how the request is counted, and what the body says."""
-
-    status: int
-    outcome: str
-    body: Mapping[str, str]
-
-
-class Refusal(Exception):  # noqa: N818 - an answer, raised where the reason is found
-    """An answer that ends the handling of a request."""
-
-    def __init__(self, status: int, outcome: str, error: str) -> None:
-        super().__init__(error)
-        self.answer = Answer(status, outcome, {"error": error})
-
-
 class Webhook:
     """Handles requests; holds no delivery longer than it takes to answer."""
 
-    def __init__(self, publisher: Publisher, secrets: Secrets, metrics: ReceiverMetrics, max_in_flight: int) -> None:
+    def __init__(self, publisher: Publisher, secrets: Secrets, max_in_flight: int) -> None:
         """`max_in_flight`: requests handled at the same time before others are shed."""
         self._publisher = publisher
         self._secrets = secrets
-        self._metrics = metrics
         self._max_in_flight = max_in_flight
         self._in_flight = 0
-        self._bytes = 0
+        self._bodies = Bodies()
+        self._refusals = RefusalLog()
+        self.metrics = ReceiverMetrics(lambda: publisher.available, lambda: self._in_flight)
 
-    async def handle(self, request: web.Request) -> web.Response:
-        """Answer one request and count the answer."""
+    @property
+    def in_flight(self) -> int:
+        """Requests that are not answered yet."""
+        return self._in_flight
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """Answer one request, and count the answer, whether or not its sender still waits for it."""
         began = time.perf_counter()
-        event = request.headers.get("X-GitHub-Event", "")
         self._in_flight += 1
-        self._metrics.in_flight.set(self._in_flight)
         try:
             answer = await self._answer(request)
         except Refusal as refusal:
-            answer = refusal.answer
-            _log_refusal(request, answer)
-        except ConnectionError:
-            answer = Answer(400, "bad_request", {"error": "the connection was lost before the body had arrived"})
-        except Exception:  # noqa: BLE001 - the last resort of a server
-            # GitHub shows a 503 as failed, so the delivery can be found and sent again.
-            _log.exception("a delivery could not be handled", delivery_id=request.headers.get("X-GitHub-Delivery"))
-            answer = Answer(503, "broker_down", {"error": "internal error; try again"})
+            answer = self._refuse(request, refusal)
+        except Exception:
+            # GitHub lists a 503 as failed, so that the delivery can be found and sent again.
+            _log.exception("a request could not be handled")
+            answer = Refusal(503, Outcome.BROKER_DOWN, "the receiver failed; try again").answer
         finally:
             self._in_flight -= 1
-            self._metrics.in_flight.set(self._in_flight)
-        self._metrics.answered(event, answer.outcome)
-        self._metrics.ack.observe(time.perf_counter() - began)
+        if answer.outcome is Outcome.ACCEPTED:
+            self.metrics.ack.observe(time.perf_counter() - began)
+        self.metrics.count(request.headers.get("X-GitHub-Event"), answer.outcome)
         return respond(answer)
 
-    async def _answer(self, request: web.Request) -> Answer:
-        content_type = _content_type(request)
-        if self._in_flight > self._max_in_flight or self._bytes > MAX_BYTES_IN_FLIGHT:
-            raise Refusal(503, "shed", "too many deliveries in flight; try again")
-        body = await self._read(request)
-        self._bytes += len(body)
+    def _refuse(self, request: web.BaseRequest, refusal: Refusal) -> Answer:
+        self._refusals.add(refusal, request.headers)
+        return refusal.answer
+
+    async def _answer(self, request: web.BaseRequest) -> Answer:
+        _check_route(request)
+        kind = content_type(request.headers)
+        if self._in_flight > self._max_in_flight:
+            raise Refusal(503, Outcome.SHED, "too many deliveries in flight; try again")
+        self._bodies.admit(request.content_length)
+        await _ask_for_body(request)
+        body = await self._bodies.read(request.content)
         try:
-            if len(body) > LARGE:
-                delivery = await asyncio.to_thread(self._checked, request.headers, content_type, body)
-            else:
-                delivery = self._checked(request.headers, content_type, body)
+            delivery = await self._checked(request, kind, body)
             if delivery.event == "ping":
-                return Answer(200, "pong", {"status": "pong", "delivery": delivery.id})
+                return answers.pong(delivery.id)
             await self._publish(delivery)
+            return answers.accepted(delivery.id)
         finally:
-            self._bytes -= len(body)
-        _log.debug("accepted", delivery_id=delivery.id, event_type=delivery.event)
-        return Answer(202, "accepted", {"status": "accepted", "delivery": delivery.id})
+            self._bodies.release(body)
 
-    async def _read(self, request: web.Request) -> bytes:
-        if request.content_length is not None and request.content_length > MAX_BODY:
-            raise _too_large()
-        try:
-            async with asyncio.timeout(READ_TIMEOUT):
-                return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise _too_large() from None
-        except TimeoutError:
-            raise Refusal(408, "bad_request", f"the body did not arrive within {READ_TIMEOUT:g} s") from None
+    async def _checked(self, request: web.BaseRequest, kind: str, body: bytes) -> Delivery:
+        received_at = time.time_ns() // 1_000_000
+        secrets = self._secrets.current()
 
-    def _checked(self, headers: Mapping[str, str], content_type: str, body: bytes) -> Delivery:
-        if not verify(self._secrets.current(), body, headers.get("X-Hub-Signature-256")):
-            raise Refusal(401, "bad_signature", "X-Hub-Signature-256 is missing or was not made with the secret")
-        try:
-            named = parse_headers(headers)
-            payload = parse_payload(body, content_type)
-        except Invalid as invalid:
-            raise Refusal(400, "bad_request", str(invalid)) from None
-        return make_delivery(named, payload, headers, int(time.time() * 1000))
+        def check() -> Delivery:
+            if not verify(secrets, body, request.headers.get("X-Hub-Signature-256")):
+                raise Refusal(
+                    401,
+                    Outcome.BAD_SIGNATURE,
+                    "X-Hub-Signature-256 must be the HMAC-SHA256 of the body with the webhook's secret",
+                )
+            return read_delivery(request.headers, kind, body, received_at)
+
+        return await asyncio.to_thread(check) if len(body) > LARGE else check()
 
     async def _publish(self, delivery: Delivery) -> None:
-        try:
-            await self._publisher.publish(delivery)
-        except QueueFull:
-            raise Refusal(503, "queue_full", "the queue is full; try again") from None
-        except BrokerUnavailable as error:
-            raise Refusal(503, "broker_down", f"the broker takes no deliveries; try again ({error})") from None
-        except MessageTooLarge as error:
-            raise Refusal(413, "too_large", f"the broker takes no delivery of this size: {error}") from None
+        with bind_delivery(delivery.id):
+            try:
+                await self._publisher.publish(delivery)
+            except QueueFull:
+                raise Refusal(503, Outcome.QUEUE_FULL, "the queue is full; try again") from None
+            except BrokerUnavailable as error:
+                raise Refusal(503, Outcome.BROKER_DOWN, f"the broker takes no deliveries; try again ({error})") from None
+            except MessageTooLarge as error:
+                raise Refusal(413, Outcome.TOO_LARGE, f"the broker takes no delivery of this size ({error})") from None
+            _log.debug("accepted", event_type=delivery.event)
 
 
 def respond(answer: Answer) -> web.Response:
-    """Return the response: one line of JSON."""
-    headers = {"Retry-After": RETRY_AFTER} if answer.status == 503 else None
-    return web.Response(text=json.dumps(answer.body) + "\n", status=answer.status, content_type=JSON, headers=headers)
+    """Return the HTTP response to an answer."""
+    headers = {"Content-Type": JSON, "Server": "promgithub"}
+    if answer.status == 503:
+        headers["Retry-After"] = RETRY_AFTER[answer.outcome]
+    if answer.status == 405:
+        headers["Allow"] = "POST"
+    return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
-def _content_type(request: web.Request) -> str:
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise Refusal(415, "unsupported", "a Content-Encoding is not accepted: the signature covers the bytes as sent")
-    if "Content-Type" not in request.headers or request.content_type not in {JSON, FORM}:
-        raise Refusal(415, "unsupported", f"the content type must be {JSON} or {FORM}")
-    return request.content_type
+def _check_route(request: web.BaseRequest) -> None:
+    if request.path != PATH:
+        raise Refusal(404, Outcome.UNSUPPORTED, f"only POST {PATH} is accepted")
+    if request.method != "POST":
+        raise Refusal(405, Outcome.UNSUPPORTED, f"only POST {PATH} is accepted")
 
 
-def _too_large() -> Refusal:
-    return Refusal(413, "too_large", f"a delivery may have {MAX_BODY} bytes")
-
-
-def _log_refusal(request: web.Request, answer: Answer) -> None:
-    # Anybody can send what is not signed, as often as they like; that must not fill the log.
-    log = _log.debug if answer.outcome in {"bad_signature", "unsupported", "shed"} else _log.warning
-    log(
-        "refused",
-        delivery_id=request.headers.get("X-GitHub-Delivery", "")[:100],
-        status=answer.status,
-        outcome=answer.outcome,
-        reason=answer.body["error"],
-    )
+async def _ask_for_body(request: web.BaseRequest) -> None:
+    """Tell a sender that waits for it to go on (RFC 9110 section 10.1.1); a refused one need not send its body."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and not request.content.is_eof():
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

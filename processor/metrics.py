@@ -81,11 +81,6 @@ class WorkerMetrics:
             ["metric"],
             registry=self.registry,
         )
-        self.leader = Gauge(
-            "promgithub_exporter_leader",
-            "1 on the processor that exposes the metrics from the store, 0 on the others.",
-            registry=self.registry,
-        )
         self.last_event = Gauge(
             "promgithub_last_event_timestamp_seconds",
             "When the newest delivery that was counted had been received.",
@@ -104,6 +99,15 @@ class _WorkerCount(Collector):
         family = Metric("promgithub_event_worker", "Workers that take batches from the queue.", "summary")
         family.add_sample("promgithub_event_worker_count", {}, self._metrics.workers)
         yield family
+
+
+def leader_family(exposes: bool) -> GaugeMetricFamily:
+    """Return the metric that says whether this processor exposes the metrics from the store."""
+    return GaugeMetricFamily(
+        "promgithub_exporter_leader",
+        "1 on the processor that exposes the metrics from the store, 0 on the others.",
+        float(exposes),
+    )
 
 
 def queue_families(depths: Depths) -> list[GaugeMetricFamily]:

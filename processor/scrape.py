@@ -1,7 +1,6 @@
 """What `/metrics` of a processor says: its own metrics, the queue's, and the store's if it holds the lease."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 
 from prometheus_client.core import Metric
@@ -9,16 +8,13 @@ from prometheus_client.core import Metric
 from processor import lease
 from processor.exposition import families
 from processor.lease import Lease
-from processor.metrics import WorkerMetrics, queue_families
+from processor.metrics import WorkerMetrics, leader_family, queue_families
 from processor.store import Store
 from processor.store.engine import describe, is_failure
 from processor.store.snapshot import Snapshot
 from shared.broker import Broker
 from shared.errors import BrokerError
 from shared.logs import get_logger
-
-FRESH = 1.0
-"""Seconds that a snapshot is used again, so that scrapers in a hurry cost one read between them."""
 
 TIMEOUT = 5.0
 """Seconds that the database, or the broker, may take to answer a scrape."""
@@ -53,25 +49,20 @@ class Scrape:
         self._metrics = metrics
         self._max_series = max_series
         self._reading = asyncio.Lock()
-        self._snapshot: Snapshot | None = None
-        self._read_at = float("-inf")
 
     async def page(self) -> Page:
-        """Return what to expose now. A database or broker that does not answer leaves its metrics out."""
-        snapshot, queue = await asyncio.gather(self._fresh_snapshot(), self._queue())
-        exposes = snapshot is not None and self._lease.held
-        self._metrics.leader.set(exposes)
-        own = [*self._metrics.registry.collect(), *queue]
-        return Page(own, snapshot if exposes else None, self._max_series)
+        """Return what to expose now. A database or broker that does not answer leaves its metrics out.
 
-    async def _fresh_snapshot(self) -> Snapshot | None:
-        async with self._reading:
-            if not self._lease.held:
-                self._snapshot = None
-            elif time.monotonic() - self._read_at > FRESH:
-                self._snapshot = await self._read()
-                self._read_at = time.monotonic()
-            return self._snapshot
+        The processor's own metrics are looked at first: what they say has been counted is in the snapshot.
+        """
+        own = list(self._metrics.registry.collect())
+        snapshot, queue = await asyncio.gather(self._snapshot(), self._queue())
+        exposes = snapshot is not None and self._lease.held
+        return Page([*own, *queue, leader_family(exposes)], snapshot if exposes else None, self._max_series)
+
+    async def _snapshot(self) -> Snapshot | None:
+        async with self._reading:  # one at a time, however many scrape
+            return await self._read() if self._lease.held else None
 
     async def _read(self) -> Snapshot | None:
         try:

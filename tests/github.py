@@ -1,0 +1,97 @@
+"""GitHub's side of a webhook: signs and sends deliveries, and reads what the processes expose."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Self, TypeVar
+
+import aiohttp
+
+from ingest.signature import sign
+from shared.delivery import Delivery
+from tests import figures
+from tests.figures import Figures
+from tests.processes import Process
+
+SECRET = "It's a Secret to Everybody"
+"""The secret of GitHub's own example (GitHub docs, "Validating webhook deliveries")."""
+
+_Result = TypeVar("_Result")
+
+CONCURRENT = 32
+"""Deliveries that are sent at the same time."""
+
+
+def headers(delivery: Delivery, secret: str = SECRET) -> dict[str, str]:
+    """Return the headers that GitHub sends with a JSON delivery."""
+    return {
+        "Accept": "*/*",
+        "Content-Type": "application/json",
+        "User-Agent": "GitHub-Hookshot/044aadd",
+        "X-GitHub-Delivery": delivery.id,
+        "X-GitHub-Event": delivery.event,
+        "X-GitHub-Hook-ID": "292430182",
+        "X-GitHub-Hook-Installation-Target-ID": "79929171",
+        "X-GitHub-Hook-Installation-Target-Type": "repository",
+        "X-Hub-Signature-256": sign(secret.encode(), delivery.body),
+    }
+
+
+class GitHub:
+    """A client that sends deliveries to a receiver and scrapes processes."""
+
+    def __init__(self) -> None:
+        self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+        self._slots = asyncio.Semaphore(CONCURRENT)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.close()
+
+    async def send(self, receiver: Process, delivery: Delivery) -> int:
+        """Send one delivery; return the answer's status."""
+        url = f"{receiver.service_url}/webhook"
+        async with self._slots, self._client.post(url, data=delivery.body, headers=headers(delivery)) as answer:
+            await answer.read()
+            return answer.status
+
+    async def send_all(self, receiver: Process, deliveries: Iterable[Delivery]) -> Mapping[int, int]:
+        """Send deliveries, many at a time; return how often each status was answered."""
+        return Counter(await asyncio.gather(*(self.send(receiver, delivery) for delivery in deliveries)))
+
+    async def scrape(self, process: Process, accept: str = "text/plain") -> str:
+        """Return what `/metrics` says."""
+        async with self._client.get(f"{process.admin_url}/metrics", headers={"Accept": accept}) as answer:
+            assert answer.status == 200
+            return await answer.text()
+
+    async def figures(self, *processes: Process) -> Figures:
+        """Return the sums over what processes expose, as `sum()` in a query would."""
+        sums: dict[figures.Sample, float] = {}
+        for text in await asyncio.gather(*(self.scrape(process) for process in processes)):
+            for sample, value in figures.of_text(text).items():
+                sums[sample] = sums.get(sample, 0) + value
+        return sums
+
+    async def drained(self, *processors: Process, processed: int, within: float = 60) -> Figures:
+        """Wait until processors have together counted so many deliveries, duplicates included; return their figures."""
+
+        async def done() -> Figures | None:
+            counted = await self.figures(*processors)
+            names = ("promgithub_event_processed_total", "promgithub_duplicate_deliveries_dropped_total")
+            return counted if sum(figures.total(counted, name) for name in names) >= processed else None
+
+        return await until(done, within)
+
+
+async def until(condition: Callable[[], Awaitable[_Result | None]], within: float) -> _Result:
+    """Return what `condition` returns as soon as it is not None. Raises `TimeoutError` after `within` seconds."""
+    async with asyncio.timeout(within):
+        while (result := await condition()) is None:  # noqa: ASYNC110 - it is in other processes
+            await asyncio.sleep(0.1)
+        return result

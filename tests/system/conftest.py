@@ -1,0 +1,38 @@
+"""A whole pipeline for a test: real processes on real servers."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import pytest_asyncio
+
+from tests.github import SECRET, GitHub
+from tests.processes import Launcher, Process
+
+
+@pytest_asyncio.fixture
+async def github() -> AsyncIterator[GitHub]:
+    """Give GitHub's side."""
+    async with GitHub() as client:
+        yield client
+
+
+@pytest.fixture
+def start_receiver(launcher: Launcher, amqp_url: str, queue_name: str) -> Callable[..., Process]:
+    """Give a function that starts a receiver; further settings may be given."""
+
+    def start(**settings: str) -> Process:
+        given = {"AMQP_URL": amqp_url, "QUEUE_NAME": queue_name, "WEBHOOK_SECRET": SECRET} | settings
+        return launcher.start("ingest", **given)
+
+    return start
+
+
+@pytest.fixture
+def start_processor(launcher: Launcher, amqp_url: str, queue_name: str, database_url: str) -> Callable[..., Process]:
+    """Give a function that starts a processor; further settings may be given."""
+
+    def start(**settings: str) -> Process:
+        given = {"AMQP_URL": amqp_url, "QUEUE_NAME": queue_name, "DATABASE_URL": database_url} | settings
+        return launcher.start("processor", **given)
+
+    return start
