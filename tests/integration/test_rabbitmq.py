@@ -1,0 +1,719 @@
+"""What is particular to RabbitMQ: what its other users see, and what becomes of a broker that breaks."""
+
+import asyncio
+import struct
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import aio_pika
+import pytest
+import pytest_asyncio
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import ChannelPreconditionFailed
+from aiormq import spec
+from aiormq.abc import FieldTable
+from structlog.testing import capture_logs
+from yarl import URL
+
+from shared.broker import Batch, Consumer
+from shared.delivery import Delivery
+from shared.errors import BrokerError, BrokerUnavailable, MessageTooLarge
+from shared.rabbitmq import RabbitBroker, Topology
+from tests.servers.ports import free_port
+from tests.servers.rabbitmq import MAX_MESSAGE_SIZE, QUEUE_SETTLED_SECONDS, RabbitServer
+
+SOON = 20.0
+AT_ONCE = 0.5
+DEADLINE = 2.0
+MEBIBYTE = 1024 * 1024
+
+RECEIVED_AT = 1_761_000_000_123
+
+
+# --- Brokers, deliveries, and the network between ---
+
+
+class Relay:
+    """A TCP relay to a broker, which a test starts, cuts and freezes."""
+
+    def __init__(self, target: str) -> None:
+        self._target = URL(target)
+        self._port = free_port()
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
+
+    @property
+    def url(self) -> str:
+        """The target's URL, by way of the relay."""
+        return str(self._target.with_host("127.0.0.1").with_port(self._port))
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
+
+    async def stop(self) -> None:
+        """Refuse connections, and cut those there are."""
+        self.thaw()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.cut()
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def freeze(self) -> None:
+        """Forward nothing more, in silence."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """Forward again."""
+        self._flows.set()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(self._target.host, self._target.port or 5672)
+        pair = {writer, far_writer}
+        self._writers |= pair
+        with suppress(OSError):
+            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+        for end in pair:
+            end.transport.abort()
+        self._writers -= pair
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await self._flows.wait()
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError
+
+
+Brokers = Callable[..., RabbitBroker]
+
+
+@pytest_asyncio.fixture
+async def brokers(queue_name: str) -> AsyncIterator[Brokers]:
+    """Give a function that makes a broker on the test's queue at a URL, and closes it after the test."""
+    async with AsyncExitStack() as stack:
+
+        def make(
+            url: str, size: int = 1000, delivery_limit: int = 20, publish_timeout: float = DEADLINE
+        ) -> RabbitBroker:
+            broker = RabbitBroker(url, Topology(queue_name, size, delivery_limit), "test", publish_timeout)
+            stack.push_async_callback(broker.close)
+            return broker
+
+        yield make
+
+
+@pytest_asyncio.fixture
+async def relay(amqp_url: str) -> AsyncIterator[Relay]:
+    """Give a relay to the session's broker."""
+    async with Relay(amqp_url) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def broker(brokers: Brokers, amqp_url: str) -> RabbitBroker:
+    return await started(brokers(amqp_url))
+
+
+@pytest_asyncio.fixture
+async def raw(amqp_url: str) -> AsyncIterator[AbstractChannel]:
+    """Give another client's channel."""
+    async with raw_channel(amqp_url) as channel:
+        yield channel
+
+
+@asynccontextmanager
+async def raw_channel(url: str) -> AsyncIterator[AbstractChannel]:
+    async with await aio_pika.connect(url) as connection:
+        yield await connection.channel(on_return_raises=True)
+
+
+async def started(broker: RabbitBroker) -> RabbitBroker:
+    await broker.start()
+    await until(lambda: broker.available)
+    return broker
+
+
+async def until(condition: Callable[[], bool], seconds: float = SOON) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
+async def eventually(action: Callable[[], Awaitable[Any]], seconds: float = SOON) -> None:
+    """Repeat an action until the broker lets it pass."""
+    async with asyncio.timeout(seconds):
+        while True:
+            with suppress(BrokerError):
+                await action()
+                return
+            await asyncio.sleep(0.05)
+
+
+def delivery(body: bytes = b"{}", name: str | None = None) -> Delivery:
+    return Delivery(name or str(uuid.uuid4()), "workflow_job", body, RECEIVED_AT, "17", "repository", "42")
+
+
+async def next_batch(batches: AsyncIterator[Batch]) -> Batch:
+    async with asyncio.timeout(SOON):
+        return await anext(batches)
+
+
+async def take(consumer: Consumer, names: Iterable[str]) -> None:
+    """Take and ack deliveries until all of these have come."""
+    missing = set(names)
+    batches = consumer.batches(100, 0)
+    while missing:
+        batch = await next_batch(batches)
+        await batch.ack()
+        missing -= {one.id for one in batch.deliveries}
+
+
+async def passes(broker: RabbitBroker, consumer: Consumer) -> None:
+    """Send a delivery through, for which both sides must work, at the latest soon."""
+    sent = delivery()
+    await eventually(lambda: broker.publish(sent))
+    await take(consumer, [sent.id])
+
+
+async def fails_at_once(broker: RabbitBroker) -> None:
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish(delivery())
+    assert time.monotonic() - began < AT_ONCE
+
+
+# --- What others see ---
+
+
+async def test_another_client_sees_the_properties_that_are_documented(
+    broker: RabbitBroker, raw: AbstractChannel, queue_name: str
+) -> None:
+    sent = delivery(b'{"action": "queued"}')
+    await broker.publish(sent)
+
+    message = await (await raw.get_queue(queue_name)).get(no_ack=True)
+
+    assert message is not None
+    assert message.body == sent.body
+    assert message.message_id == sent.id
+    assert message.type == message.routing_key == "workflow_job"
+    assert message.exchange == queue_name
+    assert message.content_type == "application/json"
+    assert message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
+    assert message.timestamp == datetime.fromtimestamp(RECEIVED_AT // 1000, tz=UTC)
+    headers = {"hook_id": "17", "target_type": "repository", "target_id": "42", "received_at": RECEIVED_AT}
+    assert headers.items() <= message.headers.items()
+
+
+def test_the_default_queue_has_the_exchange_that_is_documented_and_another_has_its_own() -> None:
+    assert Topology("promgithub.deliveries", 10, 3).exchange == "promgithub"
+    assert Topology("other", 10, 3).exchange == "other"
+
+
+async def test_the_queues_have_the_arguments_that_are_documented(
+    brokers: Brokers, amqp_url: str, queue_name: str
+) -> None:
+    await started(brokers(amqp_url, size=5000, delivery_limit=7))
+    bounded: FieldTable = {"x-queue-type": "quorum", "x-max-length": 5000, "x-overflow": "reject-publish"}
+    main = bounded | {
+        "x-delivery-limit": 7,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": f"{queue_name}.dead",
+        "x-dead-letter-strategy": "at-least-once",
+    }
+
+    for name, arguments in {queue_name: main, f"{queue_name}.dead": bounded}.items():
+        assert await can_declare(amqp_url, name, arguments)
+        for argument in arguments:
+            without = {key: value for key, value in arguments.items() if key != argument}
+            assert not await can_declare(amqp_url, name, without), argument
+
+
+async def can_declare(url: str, name: str, arguments: FieldTable) -> bool:
+    async with raw_channel(url) as channel:
+        try:
+            await channel.declare_queue(name, durable=True, arguments=arguments)
+        except ChannelPreconditionFailed:
+            return False
+        return True
+
+
+async def test_a_delivery_that_comes_back_too_often_becomes_a_dead_letter(brokers: Brokers, amqp_url: str) -> None:
+    broker = await started(brokers(amqp_url, delivery_limit=2))
+    await broker.publish(delivery())
+
+    for _ in range(3):
+        crashing = brokers(amqp_url, delivery_limit=2)
+        batches = (await crashing.consume(10)).batches(10, 0)
+        assert len((await next_batch(batches)).deliveries) == 1
+        await crashing.close()
+
+    await eventually_dead(broker, 1)
+
+
+async def eventually_dead(broker: RabbitBroker, count: int) -> None:
+    async with asyncio.timeout(SOON):
+        while (await broker.depths()).dead_letters != count:  # noqa: ASYNC110 - RabbitMQ does not say when
+            await asyncio.sleep(0.05)
+
+
+async def test_a_dead_letter_keeps_its_properties_and_says_why(
+    broker: RabbitBroker, raw: AbstractChannel, queue_name: str
+) -> None:
+    sent = delivery(b"not JSON")
+    await broker.publish(sent)
+    batch = await next_batch((await broker.consume(10)).batches(1, 0))
+    before = int(time.time() * 1000)
+
+    await batch.dead_letter(batch.deliveries[0], "undecodable", "x" * 100_000)
+    await batch.ack()
+
+    letter = await (await raw.get_queue(f"{queue_name}.dead")).get(no_ack=True)
+    assert letter is not None
+    assert (letter.body, letter.message_id, letter.type) == (sent.body, sent.id, sent.event)
+    assert letter.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
+    assert letter.content_type == "application/json"
+    assert letter.timestamp == datetime.fromtimestamp(RECEIVED_AT // 1000, tz=UTC)
+    assert letter.headers["received_at"] == RECEIVED_AT
+    assert letter.headers["hook_id"] == "17"
+    assert letter.headers["x-promgithub-reason"] == "undecodable"
+    assert letter.headers["x-promgithub-detail"] == "x" * 1000
+    assert before <= letter.headers["x-promgithub-dead-at"] <= int(time.time() * 1000)  # type: ignore[operator]
+
+
+async def test_a_dead_letter_neither_expires_nor_goes_anywhere_else(
+    broker: RabbitBroker, raw: AbstractChannel, queue_name: str
+) -> None:
+    message = aio_pika.Message(b"x", expiration=60, headers={"CC": [queue_name], "note": "kept"}, user_id="guest")
+    await raw.default_exchange.publish(message, queue_name)
+    batch = await next_batch((await broker.consume(10)).batches(1, 0))
+
+    await batch.dead_letter(batch.deliveries[0], "undecodable", "")
+    await batch.ack()
+
+    letter = await (await raw.get_queue(f"{queue_name}.dead")).get(no_ack=True)
+    assert letter is not None
+    assert (letter.expiration, letter.user_id, letter.headers["note"]) == (None, None, "kept")
+    assert (await broker.depths()).ready == 0
+
+
+# --- What others put into the queue ---
+
+
+class Raw(spec.Basic.Properties):
+    """Properties in which bytes stand for themselves, as they go over the wire."""
+
+    def encode_property(self, name: str, value: Any) -> bytes:
+        return value if isinstance(value, bytes) else super().encode_property(name, value)
+
+
+def raw_headers(encoded: bytes) -> bytes:
+    return struct.pack(">I", len(encoded)) + encoded
+
+
+NANOSECONDS = struct.pack(">Q", RECEIVED_AT * 1_000_000)
+
+GARBAGE: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "numbers for text": {"headers": {"hook_id": 17, "target_id": 42, "target_type": ["repository"]}},
+    "text for a time": {"headers": {"received_at": "yesterday"}},
+    "a time before all time": {"headers": {"received_at": -1}},
+    "a time after all time": {"headers": {"received_at": 2**62}},
+    "true": {"headers": {"received_at": True, "hook_id": False}},
+    "nanoseconds": {"timestamp": NANOSECONDS},
+    "nanoseconds in a header": {"headers": raw_headers(b"\x04whenT" + NANOSECONDS)},
+    "an ID that is not UTF-8": {"message_id": b"\x03\xff\xfe\xfd"},
+    "an event that is not UTF-8": {"message_type": b"\x03\xff\xfe\xfd"},
+    "a header that is not UTF-8": {"headers": raw_headers(b"\x07hook_idS\x00\x00\x00\x03\xff\xfe\xfd")},
+    "a header whose name is not UTF-8": {"headers": raw_headers(b"\x01\xffS\x00\x00\x00\x01x")},
+    "a number that cannot be sent": {"headers": raw_headers(b"\x01xd" + struct.pack(">d", 1e300))},
+}
+
+
+@pytest.mark.parametrize("given", GARBAGE.values(), ids=GARBAGE)
+async def test_whatever_was_put_into_the_queue_by_hand_is_consumed_and_can_be_a_dead_letter(
+    broker: RabbitBroker, raw: AbstractChannel, queue_name: str, given: dict[str, Any]
+) -> None:
+    properties = Raw()
+    for name, value in given.items():
+        setattr(properties, name, value)
+    before = int(time.time() * 1000)
+    await (await raw.get_underlay_channel()).basic_publish(
+        b"\xff", exchange=queue_name, routing_key="by.hand", properties=properties
+    )
+    await broker.publish(delivery(name="next"))
+
+    batch = await next_batch((await broker.consume(10)).batches(2, 60))
+
+    odd, following = batch.deliveries
+    assert following.id == "next"
+    assert (odd.body, odd.event.strip("\ufffd")) == (b"\xff", "")
+    assert before <= odd.received_at <= time.time() * 1000
+    assert all(text is None or isinstance(text, str) for text in (odd.hook_id, odd.target_type, odd.target_id))
+    await batch.dead_letter(odd, "undecodable", "by hand")
+    await batch.ack()
+    assert (await broker.depths()).dead_letters == 1
+
+
+async def test_the_time_of_a_message_stands_in_for_that_of_its_receipt(
+    broker: RabbitBroker, raw: AbstractChannel, queue_name: str
+) -> None:
+    when = datetime(2026, 11, 2, 9, tzinfo=UTC)
+    message = aio_pika.Message(b"{}", timestamp=when, message_id="by hand", headers={"hook_id": 17})
+    await raw.default_exchange.publish(message, queue_name)
+
+    (taken,) = (await next_batch((await broker.consume(10)).batches(1, 0))).deliveries
+
+    assert taken == Delivery("by hand", "", b"{}", int(when.timestamp() * 1000), "17")
+
+
+# --- A topology that is not ours, or not there ---
+
+
+async def test_a_queue_that_exists_with_other_arguments_is_used_with_one_warning(
+    brokers: Brokers, relay: Relay, raw: AbstractChannel, queue_name: str
+) -> None:
+    await raw.declare_queue(queue_name, durable=True, arguments={"x-max-length": 50})
+    with capture_logs() as logs:
+        broker = await started(brokers(relay.url))
+        consumer = await broker.consume(10)
+        await passes(broker, consumer)
+
+        relay.cut()
+        await passes(broker, consumer)
+
+    differences = [line for line in logs if "other arguments" in line["event"]]
+    assert [line["log_level"] for line in differences] == ["warning"]
+    assert queue_name in differences[0]["difference"]
+
+
+async def test_a_queue_with_other_arguments_comes_back_when_it_is_deleted(
+    broker: RabbitBroker, brokers: Brokers, amqp_url: str, raw: AbstractChannel, queue_name: str
+) -> None:
+    await raw.queue_delete(queue_name)
+    await raw.declare_queue(queue_name, durable=True, arguments={"x-max-length": 50})
+    other = await started(brokers(amqp_url))
+    consumer = await other.consume(10)
+    await passes(other, consumer)
+
+    await raw.queue_delete(queue_name)
+
+    await passes(other, consumer)
+
+
+async def test_both_sides_survive_that_the_queue_is_deleted(
+    broker: RabbitBroker, raw: AbstractChannel, queue_name: str
+) -> None:
+    consumer = await broker.consume(10)
+    await passes(broker, consumer)
+
+    await raw.queue_delete(queue_name)
+
+    await passes(broker, consumer)
+
+
+async def test_a_publisher_alone_makes_a_deleted_queue_again(
+    broker: RabbitBroker, raw: AbstractChannel, queue_name: str
+) -> None:
+    await raw.queue_delete(queue_name)
+
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish(delivery())
+    await eventually(lambda: broker.publish(delivery()))
+
+    assert (await broker.depths()).ready == 1
+
+
+async def test_a_publisher_makes_a_deleted_exchange_again(
+    broker: RabbitBroker, raw: AbstractChannel, queue_name: str
+) -> None:
+    await raw.exchange_delete(queue_name)
+
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish(delivery())
+    await eventually(lambda: broker.publish(delivery()))
+
+    assert (await broker.depths()).ready == 1
+
+
+async def test_the_batch_that_is_held_while_the_queue_is_deleted_can_still_be_acked(
+    broker: RabbitBroker, raw: AbstractChannel, queue_name: str
+) -> None:
+    for _ in range(2):
+        await broker.publish(delivery())
+    consumer = await broker.consume(10)
+    batches = consumer.batches(1, 0)
+    held = await next_batch(batches)
+
+    await raw.queue_delete(queue_name)
+    await asyncio.sleep(AT_ONCE)
+    await held.ack()
+
+    await (await next_batch(batches)).ack()
+    await passes(broker, consumer)
+
+
+async def test_copies_of_a_delivery_at_the_same_time_are_accepted_only_if_they_are_in_the_queue(
+    broker: RabbitBroker, raw: AbstractChannel, queue_name: str
+) -> None:
+    await (await raw.get_queue(queue_name)).unbind(queue_name, "#")
+
+    results = await asyncio.gather(
+        *(broker.publish(delivery(name="the same")) for _ in range(20)), return_exceptions=True
+    )
+
+    assert any(isinstance(result, BrokerUnavailable) for result in results)
+    assert results.count(None) == (await broker.depths()).ready
+
+
+# --- A connection that breaks ---
+
+
+async def test_both_sides_come_back_after_the_connection_is_cut_and_meanwhile_a_publish_fails_at_once(
+    brokers: Brokers, relay: Relay
+) -> None:
+    broker = await started(brokers(relay.url))
+    consumer = await broker.consume(10)
+    await passes(broker, consumer)
+
+    await relay.stop()
+    await until(lambda: not broker.available, AT_ONCE)
+    await fails_at_once(broker)
+    with pytest.raises(BrokerUnavailable):
+        await broker.depths()
+
+    await relay.start()
+    await passes(broker, consumer)
+    assert broker.available
+
+
+async def test_a_publish_under_way_when_the_connection_is_cut_fails_at_once(brokers: Brokers, relay: Relay) -> None:
+    broker = await started(brokers(relay.url, publish_timeout=60))
+    relay.freeze()
+    waiting = [asyncio.create_task(broker.publish(delivery())) for _ in range(50)]
+    await asyncio.sleep(AT_ONCE)
+
+    relay.cut()
+
+    async with asyncio.timeout(AT_ONCE):
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(result) for result in results} == {BrokerUnavailable}
+
+
+async def test_a_broker_that_is_not_there_yet_stops_neither_the_start_nor_the_recovery(
+    brokers: Brokers, relay: Relay
+) -> None:
+    await relay.stop()
+    broker = brokers(relay.url)
+
+    async with asyncio.timeout(AT_ONCE):
+        await broker.start()
+    await asyncio.sleep(AT_ONCE)
+    assert not broker.available
+    await fails_at_once(broker)
+    consuming = asyncio.create_task(broker.consume(10))
+
+    await relay.start()
+
+    await passes(broker, await consuming)
+
+
+async def test_reconnecting_is_logged_once_and_without_the_password(brokers: Brokers, amqp_url: str) -> None:
+    url = str(URL(amqp_url).with_port(free_port()).with_password("hunter2"))
+    with capture_logs() as logs:
+        await brokers(url).start()
+        await asyncio.sleep(3)
+
+    assert [line["log_level"] for line in logs if line["log_level"] != "debug"] == ["warning"]
+    assert "hunter2" not in str(logs)
+
+
+async def test_a_silent_broker_fails_a_publish_in_time_is_found_out_and_may_come_back(
+    brokers: Brokers, relay: Relay
+) -> None:
+    broker = await started(brokers(relay.url))
+    consumer = await broker.consume(10)
+    relay.freeze()
+
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish(delivery())
+    assert DEADLINE <= time.monotonic() - began < DEADLINE + AT_ONCE
+    await until(lambda: not broker.available)
+    await fails_at_once(broker)
+
+    relay.thaw()
+    await passes(broker, consumer)
+
+
+async def test_a_publish_that_is_cancelled_disturbs_no_other(broker: RabbitBroker) -> None:
+    tasks = [asyncio.create_task(broker.publish(delivery())) for _ in range(200)]
+    for number, task in enumerate(tasks):
+        if number % 10 == 0:
+            await asyncio.sleep(0)
+        if number % 2:
+            task.cancel()
+
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert {type(result) for result in results[::2]} == {type(None)}
+    assert {type(result) for result in results[1::2]} <= {asyncio.CancelledError, type(None)}
+    await broker.publish(delivery())
+
+
+# --- A broker that breaks ---
+
+
+async def test_the_connections_say_whose_they_are(brokers: Brokers, private_rabbit: RabbitServer) -> None:
+    await (await started(brokers(private_rabbit.url))).consume(10)
+
+    listed = await private_rabbit.ctl("list_connections", "client_properties")
+
+    assert "promgithub test publishing" in listed
+    assert "promgithub test consuming" in listed
+
+
+async def test_both_sides_come_back_after_the_broker_was_killed(brokers: Brokers, private_rabbit: RabbitServer) -> None:
+    broker = await started(brokers(private_rabbit.url))
+    consumer = await broker.consume(10)
+    kept = delivery()
+    await broker.publish(kept)
+    await asyncio.sleep(QUEUE_SETTLED_SECONDS)
+
+    await private_rabbit.kill()
+    await fails_at_once(broker)
+    await private_rabbit.start()
+
+    await take(consumer, [kept.id])
+    await passes(broker, consumer)
+
+
+async def test_both_sides_come_back_after_the_broker_closed_the_connections(
+    brokers: Brokers, private_rabbit: RabbitServer
+) -> None:
+    broker = await started(brokers(private_rabbit.url))
+    consumer = await broker.consume(10)
+
+    await private_rabbit.ctl("close_all_connections", "by the test")
+
+    await passes(broker, consumer)
+
+
+@asynccontextmanager
+async def memory_alarm(rabbit: RabbitServer) -> AsyncIterator[None]:
+    await rabbit.ctl("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        yield
+    finally:
+        await rabbit.ctl("set_vm_memory_high_watermark", "0.4")
+
+
+async def test_an_alarm_fails_publishes_at_once_but_not_acks_and_passes(
+    brokers: Brokers, private_rabbit: RabbitServer
+) -> None:
+    broker = await started(brokers(private_rabbit.url))
+    for _ in range(2):
+        await broker.publish(delivery())
+    consumer = await broker.consume(1)
+
+    async with memory_alarm(private_rabbit):
+        with pytest.raises(BrokerUnavailable):
+            await broker.publish(delivery())
+        await until(lambda: not broker.available, DEADLINE)
+        await fails_at_once(broker)
+        batches = consumer.batches(1, 0)
+        await (await next_batch(batches)).ack()
+        await (await next_batch(batches)).ack()
+        assert (await broker.depths()).ready == 0
+
+    await passes(broker, consumer)
+
+
+async def test_closing_takes_seconds_even_if_the_broker_reads_nothing(
+    brokers: Brokers, private_rabbit: RabbitServer
+) -> None:
+    broker = await started(brokers(private_rabbit.url))
+
+    async with memory_alarm(private_rabbit):
+        bodies = [bytes(MEBIBYTE)] * 30
+        publishing = [asyncio.create_task(broker.publish(delivery(body))) for body in bodies]
+        await until(lambda: not broker.available, DEADLINE)
+        began = time.monotonic()
+        await broker.close()
+        assert time.monotonic() - began < 5
+        results = await asyncio.gather(*publishing, return_exceptions=True)
+
+    assert {type(result) for result in results} == {BrokerUnavailable}
+
+
+@asynccontextmanager
+async def largest_message(rabbit: RabbitServer, size: int) -> AsyncIterator[None]:
+    """Change what the broker takes, on channels that are opened from now on."""
+    await rabbit.ctl("eval", f"application:set_env(rabbit, max_message_size, {size}).")
+    try:
+        yield
+    finally:
+        await rabbit.ctl("eval", f"application:set_env(rabbit, max_message_size, {MAX_MESSAGE_SIZE}).")
+
+
+async def test_a_message_that_is_too_large_for_the_broker_harms_no_other(
+    brokers: Brokers, private_rabbit: RabbitServer
+) -> None:
+    small, large, too_large = b"{}", bytes(2 * MEBIBYTE), bytes(3 * MEBIBYTE)
+
+    async with largest_message(private_rabbit, 2 * MEBIBYTE):
+        broker = await started(brokers(private_rabbit.url))
+        bodies = [*[small] * 100, large, too_large, large, *[small] * 100, large, too_large]
+        results = await asyncio.gather(*(broker.publish(delivery(body)) for body in bodies), return_exceptions=True)
+
+    refused = [body for body, result in zip(bodies, results, strict=True) if isinstance(result, MessageTooLarge)]
+    assert refused == [too_large, too_large]
+    assert results.count(None) == len(bodies) - 2
+
+
+async def test_a_size_that_was_refused_is_not_sent_again_until_the_next_connection(
+    brokers: Brokers, private_rabbit: RabbitServer
+) -> None:
+    too_large = delivery(bytes(3 * MEBIBYTE))
+    async with largest_message(private_rabbit, 2 * MEBIBYTE):
+        broker = await started(brokers(private_rabbit.url))
+        with pytest.raises(MessageTooLarge):
+            await broker.publish(too_large)
+
+    with pytest.raises(MessageTooLarge):
+        await broker.publish(too_large)
+    await private_rabbit.ctl("close_all_connections", "by the test")
+    await until(lambda: not broker.available)
+    await until(lambda: broker.available)
+
+    await broker.publish(too_large)
+
+
+async def test_only_the_message_that_is_too_large_is_said_to_be(brokers: Brokers, private_rabbit: RabbitServer) -> None:
+    async with largest_message(private_rabbit, 1000):
+        broker = await started(brokers(private_rabbit.url))
+        bodies = [*[b"{}"] * 40, bytes(1001), *[b"{}"] * 40]
+        results = await asyncio.gather(*(broker.publish(delivery(body)) for body in bodies), return_exceptions=True)
+        await eventually(lambda: broker.publish(delivery()))
+
+    assert [index for index, result in enumerate(results) if isinstance(result, MessageTooLarge)] == [40]
+    assert {type(result) for result in results} <= {type(None), MessageTooLarge, BrokerUnavailable}
