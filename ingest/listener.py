@@ -1,14 +1,12 @@
 """The public listener: HTTP of anyone who can reach the port, until it is drained."""
 
 import asyncio
-import time
 
 from aiohttp import web
 
 from ingest.answers import Outcome, Refusal
-from ingest.webhook import Webhook, respond
+from ingest.webhook import Webhook
 from shared.errors import SettingsError
-from shared.logs import get_logger
 
 BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted: a burst opens many at once."""
@@ -19,10 +17,6 @@ DRAIN_SECONDS = 18.0
 CUT_SECONDS = 1.0
 """Seconds, twice, that connections which are still not idle have to end after that."""
 
-_POLL_SECONDS = 0.02
-
-_log = get_logger(__name__)
-
 
 class Listener:
     """Serves a webhook on a port."""
@@ -32,8 +26,7 @@ class Listener:
         self._webhook = webhook
         self._host = host
         self._port = port
-        self._draining = False
-        self._runner = web.ServerRunner(_Server(self._handle, webhook), shutdown_timeout=CUT_SECONDS)
+        self._runner = web.ServerRunner(_Server(webhook), shutdown_timeout=CUT_SECONDS)
 
     async def start(self) -> None:
         """Listen. Raises `SettingsError` if the address cannot be had."""
@@ -49,29 +42,18 @@ class Listener:
 
     async def close(self) -> None:
         """Accept no more connections, answer what is in flight, end the rest; takes 20 s at most."""
-        self._draining = True
         for site in self._runner.sites:
             await site.stop()
         # aiohttp's own shutdown would no longer read the bodies that are still arriving.
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while self._webhook.in_flight and time.monotonic() < deadline:
-            await asyncio.sleep(_POLL_SECONDS)
-        if self._webhook.in_flight:
-            _log.warning("requests took too long to stop and get no answer", in_flight=self._webhook.in_flight)
+        await self._webhook.drain(DRAIN_SECONDS)
         await self._runner.cleanup()
-
-    async def _handle(self, request: web.BaseRequest) -> web.Response:
-        response = await self._webhook.handle(request)
-        if self._draining:
-            response.force_close()
-        return response
 
 
 class _Server(web.Server):
     """Makes a `_Connection` for each connection."""
 
-    def __init__(self, handler: "web.RequestHandler", webhook: Webhook) -> None:
-        super().__init__(handler)
+    def __init__(self, webhook: Webhook) -> None:
+        super().__init__(webhook.handle)
         self._webhook = webhook
 
     def __call__(self) -> web.RequestHandler:
@@ -85,7 +67,8 @@ class _Connection(web.RequestHandler):
 
     def __init__(self, server: web.Server, webhook: Webhook) -> None:
         # The signature covers the bytes as sent, so nothing may decompress them on the way.
-        super().__init__(server, loop=asyncio.get_running_loop(), access_log=None, auto_decompress=False)
+        loop = asyncio.get_running_loop()
+        super().__init__(server, loop=loop, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
         self._webhook = webhook
 
     def handle_error(
@@ -96,6 +79,6 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Return the answer to a request that cannot be parsed."""
-        response = respond(self._webhook.refuse(request, Refusal(400, Outcome.BAD_REQUEST, "the request must be HTTP/1.1")))
+        response = self._webhook.refuse(request, Refusal(400, Outcome.BAD_REQUEST, "the request must be HTTP/1.1"))
         response.force_close()
         return response

@@ -17,6 +17,7 @@ from shared.broker import Publisher
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, MessageTooLarge, QueueFull
 from shared.logs import bind_delivery, get_logger
+from shared.waiting import is_set_within
 
 PATH = "/webhook"
 
@@ -35,14 +36,11 @@ class Webhook:
         self._secrets = secrets
         self._max_in_flight = max_in_flight
         self._in_flight = 0
+        self._draining = False
+        self._idle = asyncio.Event()
         self._bodies = Bodies()
         self._refusals = RefusalLog()
         self.metrics = ReceiverMetrics(lambda: publisher.available, lambda: self._in_flight)
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that are not answered yet."""
-        return self._in_flight
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer one request, and count the answer, whether or not its sender still waits for it."""
@@ -51,21 +49,45 @@ class Webhook:
         try:
             answer = await self._answer(request)
         except Refusal as refusal:
-            answer = self._refuse(request, refusal)
-        except Exception:
+            answer = self._refused(request, refusal)
+        except Exception:  # noqa: BLE001 - the last resort of a server
             # GitHub lists a 503 as failed, so that the delivery can be found and sent again.
             _log.exception("a request could not be handled")
             answer = Refusal(503, Outcome.BROKER_DOWN, "the receiver failed; try again").answer
         finally:
             self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
         if answer.outcome is Outcome.ACCEPTED:
             self.metrics.ack.observe(time.perf_counter() - began)
-        self.metrics.count(request.headers.get("X-GitHub-Event"), answer.outcome)
-        return respond(answer)
+        return self._response(request, answer)
 
-    def _refuse(self, request: web.BaseRequest, refusal: Refusal) -> Answer:
+    def refuse(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
+        """Answer a request that cannot be handled, and count the answer."""
+        return self._response(request, self._refused(request, refusal))
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until every request in flight is answered, at most so long; connections close with their answers."""
+        self._draining = True
+        self._idle.clear()
+        if self._in_flight and not await is_set_within(self._idle, seconds):
+            _log.warning("requests took too long to stop and get no answer", in_flight=self._in_flight)
+
+    def _refused(self, request: web.BaseRequest, refusal: Refusal) -> Answer:
         self._refusals.add(refusal, request.headers)
         return refusal.answer
+
+    def _response(self, request: web.BaseRequest, answer: Answer) -> web.Response:
+        self.metrics.count(request.headers.get("X-GitHub-Event"), answer.outcome)
+        headers = {"Content-Type": JSON, "Server": "promgithub"}
+        if answer.status == 503:
+            headers["Retry-After"] = RETRY_AFTER[answer.outcome]
+        if answer.status == 405:
+            headers["Allow"] = "POST"
+        response = web.Response(status=answer.status, body=answer.body, headers=headers)
+        if self._draining:
+            response.force_close()
+        return response
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         _check_route(request)
@@ -106,20 +128,12 @@ class Webhook:
             except QueueFull:
                 raise Refusal(503, Outcome.QUEUE_FULL, "the queue is full; try again") from None
             except BrokerUnavailable as error:
-                raise Refusal(503, Outcome.BROKER_DOWN, f"the broker takes no deliveries; try again ({error})") from None
+                raise Refusal(
+                    503, Outcome.BROKER_DOWN, f"the broker takes no deliveries; try again ({error})"
+                ) from None
             except MessageTooLarge as error:
                 raise Refusal(413, Outcome.TOO_LARGE, f"the broker takes no delivery of this size ({error})") from None
             _log.debug("accepted", event_type=delivery.event)
-
-
-def respond(answer: Answer) -> web.Response:
-    """Return the HTTP response to an answer."""
-    headers = {"Content-Type": JSON, "Server": "promgithub"}
-    if answer.status == 503:
-        headers["Retry-After"] = RETRY_AFTER[answer.outcome]
-    if answer.status == 405:
-        headers["Allow"] = "POST"
-    return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
 def _check_route(request: web.BaseRequest) -> None:
