@@ -10,7 +10,7 @@ UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test lint format lock clean
+.PHONY: help venv test lint format docs lock clean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ lint: venv  ## Check style, types and which package may import which
 format: venv  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: venv  ## Make the tables in docs/ anew from the code
+	$(BIN)/python -m promgithub.reference docs
 
 lock: venv  ## Write constraints.txt anew from pyproject.toml; ARGS=--upgrade takes the newest releases
 	@tools=`mktemp -d` && trap 'rm -rf "$$tools"' EXIT && \

@@ -1,0 +1,83 @@
+"""The tables in the documentation that are made from the code: `python -m promgithub.reference docs` writes them."""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.metrics import MetricWrapperBase
+
+from ingest.metrics import ReceiverMetrics
+from processor.metrics import WorkerMetrics, leader_family, queue_families
+from processor.series import METRICS, Kind
+from shared import settings
+from shared.broker import Depths
+
+_BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->\n)", re.DOTALL)
+
+
+def render(page: str) -> str:
+    """Return a page with each block between `<!-- begin NAME -->` and `<!-- end NAME -->` made anew."""
+    return _BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]]()}{block[3]}", page)
+
+
+def _store() -> str:
+    return _table(
+        _row(name + ("_total" if metric.kind is Kind.COUNTER else ""), metric.kind.value, metric.labels, metric.help)
+        for name, metric in METRICS.items()
+    )
+
+
+def _receiver() -> str:
+    return _table(_declared(ReceiverMetrics(lambda: False, lambda: 0).registry))
+
+
+def _processor() -> str:
+    dynamic = [*queue_families(Depths(0, 0, 0)), leader_family(exposes=False)]
+    return _table([*_declared(WorkerMetrics().registry), *map(_unlabelled, dynamic)])
+
+
+def _declared(registry: CollectorRegistry) -> Iterator[str]:
+    # prometheus_client tells the labels of a metric without samples nowhere else.
+    labels = {
+        name: declared._labelnames
+        for declared, names in registry._collector_to_names.items()
+        if isinstance(declared, MetricWrapperBase)
+        for name in names
+    }
+    for family in registry.collect():
+        if family.name.startswith("promgithub_"):
+            yield _row(_exposed(family), family.type, labels.get(family.name, ()), family.documentation)
+
+
+def _unlabelled(family: Metric) -> str:
+    return _row(_exposed(family), family.type, (), family.documentation)
+
+
+def _exposed(family: Metric) -> str:
+    return family.name + {"counter": "_total", "info": "_info", "summary": "_count"}.get(family.type, "")
+
+
+def _row(name: str, kind: str, labels: Iterable[str], meaning: str) -> str:
+    return f"| `{name}` | {kind} | {', '.join(labels)} | {meaning} |"
+
+
+def _table(rows: Iterable[str]) -> str:
+    return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+TABLES = {"store": _store, "receiver": _receiver, "processor": _processor}
+"""What makes each block, by its name."""
+
+
+def write(directory: Path) -> None:
+    """Make the blocks of every page in a directory anew."""
+    for page in directory.glob("*.md"):
+        page.write_text(render(page.read_text("utf-8")), "utf-8")
+    (directory / "configuration.md").write_text(settings.markdown(), "utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
