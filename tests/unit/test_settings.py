@@ -1,0 +1,198 @@
+"""Settings say in one line what is wrong, and never show a secret."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import SettingsError
+from shared.settings import (
+    PREFIX,
+    IngestSettings,
+    ProcessorSettings,
+    effective,
+    format_duration,
+    load,
+    parse_duration,
+    unknown_variables,
+)
+
+SECRET = "hunter2-correct-horse"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def given_variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setenv("PROMGITHUB_WEBHOOK_SECRET", SECRET)
+    return monkeypatch
+
+
+def problems(settings: type[IngestSettings] | type[ProcessorSettings]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load(settings)
+    return str(caught.value).splitlines()
+
+
+def test_the_defaults_are_those_of_the_reference(given_variables: pytest.MonkeyPatch) -> None:
+    ingest, processor = load(IngestSettings), load(ProcessorSettings)
+    assert (ingest.service_port, ingest.admin_port, processor.admin_port) == (8080, 8081, 8082)
+    assert (ingest.max_in_flight, ingest.event_queue_size, ingest.delivery_limit) == (1000, 1_000_000, 20)
+    assert (processor.prefetch, processor.batch_size, processor.batch_linger_ms, processor.event_workers) == (
+        1000,
+        250,
+        20,
+        2,
+    )
+    assert (processor.delivery_ttl, processor.series_ttl) == (timedelta(days=8), timedelta(days=30))
+    assert processor.branches == "<default>|main|master|release/.*"
+
+
+def test_ingest_refuses_to_start_without_a_secret() -> None:
+    (line,) = problems(IngestSettings)
+    assert line.startswith("PROMGITHUB_WEBHOOK_SECRET: not set")
+    assert load(ProcessorSettings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "takes"),
+    [
+        ("SERVICE_PORT", "abc", "a TCP port from 1 to 65535"),
+        ("SERVICE_PORT", "0", "a TCP port from 1 to 65535"),
+        ("SERVICE_PORT", "65536", "a TCP port from 1 to 65535"),
+        ("MAX_IN_FLIGHT", "0", "a whole number from 1"),
+        ("MAX_IN_FLIGHT", "1.5", "a whole number from 1"),
+        ("EVENT_QUEUE_SIZE", "-1", "a whole number from 1"),
+        ("QUEUE_NAME", "a b", "A-Z a-z 0-9"),
+        ("LOG_LEVEL", "loud", "one of debug, info, warning, error, critical"),
+        ("LOG_FORMAT", "xml", "one of json, text"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_it_takes(
+    given_variables: pytest.MonkeyPatch, variable: str, value: str, takes: str
+) -> None:
+    given_variables.setenv(f"{PREFIX}{variable}", value)
+    (line,) = problems(IngestSettings)
+    assert line.startswith(f"{PREFIX}{variable}: got {value!r}, takes ")
+    assert takes in line
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DELIVERY_TTL", "8x"),
+        ("DELIVERY_TTL", "0s"),
+        ("SERIES_TTL", "forever"),
+        ("BRANCHES", "("),
+        ("BATCH_LINGER_MS", "-1"),
+        ("BATCH_SIZE", "0"),
+        ("EVENT_WORKERS", "65"),
+        ("MAX_SERIES", "many"),
+    ],
+)
+def test_a_wrong_value_of_the_processor_is_named(
+    given_variables: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    given_variables.setenv(f"{PREFIX}{variable}", value)
+    (line,) = problems(ProcessorSettings)
+    assert line.startswith(f"{PREFIX}{variable}: got {value!r}, takes ")
+
+
+def test_every_problem_is_reported_at_once(given_variables: pytest.MonkeyPatch) -> None:
+    given_variables.setenv("PROMGITHUB_SERVICE_PORT", "x")
+    given_variables.setenv("PROMGITHUB_ADMIN_PORT", "y")
+    given_variables.delenv("PROMGITHUB_WEBHOOK_SECRET")
+    assert [line.partition(":")[0] for line in problems(IngestSettings)] == [
+        "PROMGITHUB_WEBHOOK_SECRET",
+        "PROMGITHUB_SERVICE_PORT",
+        "PROMGITHUB_ADMIN_PORT",
+    ]
+
+
+def test_an_empty_variable_counts_as_not_set(given_variables: pytest.MonkeyPatch) -> None:
+    given_variables.setenv("PROMGITHUB_SERVICE_PORT", "")
+    assert load(IngestSettings).service_port == 8080
+
+
+def test_any_setting_may_be_given_as_a_file(given_variables: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in (("database_url", "postgresql://u:p@db/x\n"), ("batch_size", "7\n")):
+        (tmp_path / name).write_text(value)
+        given_variables.setenv(f"{PREFIX}{name.upper()}_FILE", str(tmp_path / name))
+    settings = load(ProcessorSettings)
+    assert settings.database_url.get_secret_value() == "postgresql://u:p@db/x"
+    assert settings.batch_size == 7
+
+
+def test_the_path_of_the_secrets_is_kept_for_reading_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    file.write_text("one\ntwo\n")
+    monkeypatch.setenv("PROMGITHUB_WEBHOOK_SECRET_FILE", str(file))
+    settings = load(IngestSettings)
+    assert (settings.webhook_secret, settings.webhook_secret_file) == (None, file)
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff"])
+def test_a_file_that_cannot_be_used_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    file = tmp_path / "value"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv("PROMGITHUB_WEBHOOK_SECRET_FILE", str(file))
+    (line,) = problems(IngestSettings)
+    assert line.startswith(f"PROMGITHUB_WEBHOOK_SECRET_FILE: got {str(file)!r}")
+
+
+def test_a_variable_and_its_file_together_are_a_problem(given_variables: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    given_variables.setenv("PROMGITHUB_WEBHOOK_SECRET_FILE", str(tmp_path / "secret"))
+    (line,) = problems(IngestSettings)
+    assert "takes one of them" in line
+
+
+@pytest.mark.parametrize("url", ["mysql://u:{}@h/x", "postgresql://", "http://{}", "postgresql://u:{}@h:port/x"])
+def test_a_wrong_url_is_named_and_its_password_not_shown(given_variables: pytest.MonkeyPatch, url: str) -> None:
+    given_variables.setenv("PROMGITHUB_DATABASE_URL", url.format(SECRET))
+    (line,) = problems(ProcessorSettings)
+    assert line.startswith("PROMGITHUB_DATABASE_URL: ")
+    assert SECRET not in line
+
+
+def test_what_is_in_effect_is_shown_without_secrets(given_variables: pytest.MonkeyPatch) -> None:
+    given_variables.setenv("PROMGITHUB_AMQP_URL", f"amqps://user:{SECRET}@rabbit:5671/ci")
+    shown = {one.variable: one for one in effective(load(IngestSettings))}
+    assert SECRET not in str(shown)
+    assert shown["PROMGITHUB_AMQP_URL"].value == "amqps://user:***@rabbit:5671/ci"
+    assert shown["PROMGITHUB_AMQP_URL"].source == "environment"
+    assert shown["PROMGITHUB_SERVICE_PORT"].source == "default"
+    assert SECRET not in repr(load(IngestSettings))
+
+
+def test_a_misspelt_variable_is_pointed_out(given_variables: pytest.MonkeyPatch) -> None:
+    given_variables.setenv("PROMGITHUB_QEUE_NAME", "x")
+    (warning,) = unknown_variables()
+    assert "PROMGITHUB_QEUE_NAME" in warning
+    assert "PROMGITHUB_QUEUE_NAME" in warning
+
+
+@given(st.integers(1, 1000), st.sampled_from("smhd"))
+def test_durations_are_read_as_they_are_written(number: int, unit: str) -> None:
+    duration = parse_duration(f"{number}{unit}")
+    assert duration.total_seconds() == number * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[unit]
+    assert parse_duration(format_duration(duration)) == duration
+
+
+@given(st.text(max_size=12))
+def test_whatever_is_no_duration_is_refused(text: str) -> None:
+    try:
+        duration = parse_duration(text)
+    except ValueError:
+        return
+    assert duration > timedelta(0)
