@@ -46,8 +46,8 @@ def read_delivery(headers: Mapping[str, str], kind: str, body: bytes, received_a
     `kind` is its `content_type`, `received_at` when it came, in Unix milliseconds. Raises `Refusal` if it is not
     what GitHub sends (GitHub docs, "Webhook events and payloads": delivery headers).
     """
-    guid = parse_guid(headers.get("X-GitHub-Delivery", ""))
-    if guid is None:
+    delivery_id = headers.get("X-GitHub-Delivery", "")
+    if parse_guid(delivery_id) is None:
         raise _bad("X-GitHub-Delivery must be a GUID such as 72d3162e-cc78-11e3-81ab-4c9367dc0958")
     event = headers.get("X-GitHub-Event", "")
     if not _EVENT.fullmatch(event):
@@ -55,7 +55,7 @@ def read_delivery(headers: Mapping[str, str], kind: str, body: bytes, received_a
     payload = _form_field(body) if kind == FORM else body
     _check_object(payload)
     return Delivery(
-        id=str(guid),
+        id=delivery_id.lower(),
         event=event,
         body=payload,
         received_at=received_at,

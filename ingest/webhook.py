@@ -8,15 +8,15 @@ from aiohttp import web
 from ingest import answers
 from ingest.answers import RETRY_AFTER, Answer, Outcome, Refusal
 from ingest.bodies import Bodies
+from ingest.journal import Journal
 from ingest.metrics import ReceiverMetrics
-from ingest.refusals import RefusalLog
 from ingest.secrets import Secrets
 from ingest.signature import verify
 from ingest.validation import JSON, content_type, read_delivery
 from shared.broker import Publisher
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, MessageTooLarge, QueueFull
-from shared.logs import bind_delivery, get_logger
+from shared.logs import get_logger
 from shared.waiting import is_set_within
 
 PATH = "/webhook"
@@ -39,7 +39,7 @@ class Webhook:
         self._draining = False
         self._idle = asyncio.Event()
         self._bodies = Bodies()
-        self._refusals = RefusalLog()
+        self._journal = Journal()
         self.metrics = ReceiverMetrics(lambda: publisher.available, lambda: self._in_flight)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -52,7 +52,7 @@ class Webhook:
             answer = self._refused(request, refusal)
         except Exception:  # noqa: BLE001 - the last resort of a server
             # GitHub lists a 503 as failed, so that the delivery can be found and sent again.
-            _log.exception("a request could not be handled")
+            self._journal.failed(request.headers)
             answer = Refusal(503, Outcome.BROKER_DOWN, "the receiver failed; try again").answer
         finally:
             self._in_flight -= 1
@@ -74,7 +74,7 @@ class Webhook:
             _log.warning("requests took too long to stop and get no answer", in_flight=self._in_flight)
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> Answer:
-        self._refusals.add(refusal, request.headers)
+        self._journal.refused(refusal, request.headers)
         return refusal.answer
 
     def _response(self, request: web.BaseRequest, answer: Answer) -> web.Response:
@@ -122,18 +122,15 @@ class Webhook:
         return await asyncio.to_thread(check) if len(body) > LARGE else check()
 
     async def _publish(self, delivery: Delivery) -> None:
-        with bind_delivery(delivery.id):
-            try:
-                await self._publisher.publish(delivery)
-            except QueueFull:
-                raise Refusal(503, Outcome.QUEUE_FULL, "the queue is full; try again") from None
-            except BrokerUnavailable as error:
-                raise Refusal(
-                    503, Outcome.BROKER_DOWN, f"the broker takes no deliveries; try again ({error})"
-                ) from None
-            except MessageTooLarge as error:
-                raise Refusal(413, Outcome.TOO_LARGE, f"the broker takes no delivery of this size ({error})") from None
-            _log.debug("accepted", event_type=delivery.event)
+        try:
+            await self._publisher.publish(delivery)
+        except QueueFull:
+            raise Refusal(503, Outcome.QUEUE_FULL, "the queue is full; try again") from None
+        except BrokerUnavailable as error:
+            raise Refusal(503, Outcome.BROKER_DOWN, f"the broker takes no deliveries; try again ({error})") from None
+        except MessageTooLarge as error:
+            raise Refusal(413, Outcome.TOO_LARGE, f"the broker takes no delivery of this size ({error})") from None
+        self._journal.accepted(delivery.id, delivery.event)
 
 
 def _check_route(request: web.BaseRequest) -> None:
