@@ -155,7 +155,7 @@ class Link:
         said = f"{event} {details}"
         if said != self._said:
             self._said = said
-            log(event, connection=self._name, broker=f"{self._url.host}:{self._url.port}", **details)
+            log(event, connection=self._name, broker=self._url.host_port_subcomponent, **details)
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -183,6 +183,17 @@ async def accepts(broker: Broker) -> bool:
     return True
 
 
+async def test_closing_waits_for_what_is_on_its_way(open_broker: OpenBroker) -> None:
+    broker = await open_broker()
+    publishing = [asyncio.create_task(broker.publish(one)) for one in deliveries(100)]
+    await asyncio.sleep(0)
+
+    await broker.close()
+
+    assert await asyncio.gather(*publishing) == [None] * 100
+    assert (await (await open_broker()).depths()).ready == 100
+
+
 async def test_a_closed_broker_takes_nothing(broker: Broker) -> None:
     await broker.close()
 

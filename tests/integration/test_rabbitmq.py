@@ -565,6 +565,16 @@ async def test_a_silent_broker_fails_a_publish_in_time_is_found_out_and_may_come
     await passes(broker, consumer)
 
 
+async def test_a_publish_under_way_when_the_heartbeats_end_fails_rather_than_be_cancelled(
+    brokers: Brokers, relay: Relay
+) -> None:
+    broker = await started(brokers(f"{relay.url}?heartbeat=1", publish_timeout=60))
+    relay.freeze()
+
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish(delivery())
+
+
 async def test_a_publish_that_is_cancelled_disturbs_no_other(broker: RabbitBroker) -> None:
     tasks = [asyncio.create_task(broker.publish(delivery())) for _ in range(200)]
     for number, task in enumerate(tasks):
