@@ -1,16 +1,18 @@
 """The receiver as a process: what it is made of, how it starts and how it stops."""
 
 import asyncio
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry
 
 from ingest.listener import Listener
 from ingest.secrets import Secrets
 from ingest.webhook import PATH, Webhook
-from shared.admin import AdminServer
+from shared.admin import AdminServer, Check
 from shared.broker import Broker
 from shared.errors import BrokerUnavailable
 from shared.logs import get_logger
+from shared.process import serve
 from shared.settings import IngestSettings
 
 _log = get_logger(__name__)
@@ -20,43 +22,39 @@ class Receiver:
     """Everything of one receiver."""
 
     def __init__(self, settings: IngestSettings, broker: Broker) -> None:
-        """`broker` is started and closed here. Raises `SettingsError` if there is no secret."""
+        """`broker` is started and closed by `run`. Raises `SettingsError` if there is no secret."""
         self._settings = settings
         self._broker = broker
         secret = settings.webhook_secret
         self._secrets = Secrets(secret.get_secret_value() if secret else None, settings.webhook_secret_file)
         self._webhook = Webhook(broker, self._secrets, settings.max_in_flight)
-        self._admin = AdminServer(
-            settings.admin_host, settings.admin_port, self._gather, {"broker": self._check_broker}
-        )
+        self.checks: Mapping[str, Check] = {"broker": self._check_broker}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Receive until `stop` is set, then answer what is in flight, within 25 s.
+        """Be a process of its own until `stop` is set. Raises `SettingsError` if an address cannot be had."""
+        settings = self._settings
+        admin = AdminServer(settings.admin_host, settings.admin_port, self.gather, self.checks)
+        await serve(admin, self._broker, stop, self.receive)
 
-        The broker need not be there yet. Raises `SettingsError` if an address cannot be had.
-        """
+    async def receive(self, stop: asyncio.Event) -> None:
+        """Receive until `stop` is set, then answer what is in flight. Raises `SettingsError` if the port is taken."""
         settings = self._settings
         listener = Listener(self._webhook, settings.service_host, settings.service_port)
+        await listener.start()
+        _log.info(
+            "receiver started",
+            webhook=f"http://{settings.service_host}:{settings.service_port}{PATH}",
+            metrics=f"http://{settings.admin_host}:{settings.admin_port}/metrics",
+            secrets=len(self._secrets.current()),
+        )
         try:
-            await self._admin.start()
-            await self._broker.start()
-            await listener.start()
-            _log.info(
-                "receiver started",
-                webhook=f"http://{settings.service_host}:{settings.service_port}{PATH}",
-                admin=f"{settings.admin_host}:{settings.admin_port}",
-                queue=settings.queue_name,
-                secrets=len(self._secrets.current()),
-            )
             await stop.wait()
-            self._admin.drain()
-            await listener.close()
         finally:
-            await self._admin.close()
-            await self._broker.close()
+            await listener.close()
         _log.info("receiver stopped")
 
-    async def _gather(self) -> CollectorRegistry:
+    async def gather(self) -> CollectorRegistry:
+        """Return the metrics of the receiver."""
         return self._webhook.metrics.registry
 
     async def _check_broker(self) -> None:

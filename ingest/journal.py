@@ -32,12 +32,7 @@ class Journal:
     def refused(self, refusal: Refusal, headers: Mapping[str, str]) -> None:
         """Log a refusal of the request with these headers, with the number of those left out since the last one."""
         now, outcome = self._clock(), refusal.outcome
-        details = {
-            "delivery_id": _delivery_id(headers),
-            "status": refusal.status,
-            "outcome": outcome.value,
-            "reason": refusal.error,
-        }
+        details = _named(headers) | {"status": refusal.status, "outcome": outcome.value, "reason": refusal.error}
         if now < self._quiet_until.get(outcome, now):
             self._left_out[outcome] = self._left_out.get(outcome, 0) + 1
             _log.debug("refused", **details)
@@ -47,10 +42,10 @@ class Journal:
 
     def failed(self, headers: Mapping[str, str]) -> None:
         """Log the exception that is being handled, which is a fault of ours."""
-        _log.exception("a request could not be handled", delivery_id=_delivery_id(headers))
+        _log.exception("a request could not be handled", **_named(headers))
 
 
-def _delivery_id(headers: Mapping[str, str]) -> str | None:
-    """Return the delivery ID in headers, or None if it is not one: anything may be in there."""
+def _named(headers: Mapping[str, str]) -> dict[str, object]:
+    """Return the delivery ID in headers as a detail of a line, or none: anything may be in there."""
     guid = parse_guid(headers.get("X-GitHub-Delivery", ""))
-    return str(guid) if guid else None
+    return {"delivery_id": str(guid)} if guid else {}

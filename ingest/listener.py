@@ -18,6 +18,9 @@ CUT_SECONDS = 1.0
 """Seconds, twice, that connections which are still not idle have to end after that."""
 
 
+_NOT_HTTP = "the request must be well-formed HTTP/1.1 with headers of at most 8190 bytes each"
+
+
 class Listener:
     """Serves a webhook on a port."""
 
@@ -79,6 +82,6 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Return the answer to a request that cannot be parsed."""
-        response = self._webhook.refuse(request, Refusal(400, Outcome.BAD_REQUEST, "the request must be HTTP/1.1"))
+        response = self._webhook.refuse(request, Refusal(400, Outcome.BAD_REQUEST, _NOT_HTTP))
         response.force_close()
         return response

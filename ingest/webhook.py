@@ -85,7 +85,7 @@ class Webhook:
         if answer.status == 405:
             headers["Allow"] = "POST"
         response = web.Response(status=answer.status, body=answer.body, headers=headers)
-        if self._draining:
+        if self._draining or not request.content.is_eof():
             response.force_close()
         return response
 
