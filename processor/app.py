@@ -4,20 +4,22 @@ import asyncio
 import os
 import socket
 import uuid
+from collections.abc import Mapping
 
 from processor.housekeeping import Housekeeping
 from processor.lease import Lease
 from processor.metrics import WorkerMetrics
 from processor.pipeline import LONGEST_PAUSE, Pipeline
-from processor.scrape import Scrape
+from processor.scrape import Page, Scrape
 from processor.series import BranchPolicy
 from processor.store import Store
 from processor.store.engine import create_engine, describe, is_failure
 from processor.store.migrate import migrate
-from shared.admin import AdminServer
+from shared.admin import AdminServer, Check
 from shared.broker import Broker
 from shared.errors import BrokerUnavailable, StoreError
 from shared.logs import get_logger
+from shared.process import serve
 from shared.settings import ProcessorSettings
 from shared.waiting import is_set_within, unless
 
@@ -33,8 +35,8 @@ _log = get_logger(__name__)
 class Processor:
     """Everything of one processor."""
 
-    def __init__(self, settings: ProcessorSettings, broker: Broker) -> None:
-        """`broker` is started and closed here."""
+    def __init__(self, settings: ProcessorSettings, broker: Broker, holder: str | None = None) -> None:
+        """`broker` is started and closed by `run`; `holder` names this process in the lease, by default uniquely."""
         self._settings = settings
         self._broker = broker
         self._migrated = False
@@ -45,30 +47,34 @@ class Processor:
         )
         self._store = Store(self._engine, settings.max_series)
         self._metrics = WorkerMetrics()
-        self._lease = Lease(self._store, holder=f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}")
-        scrape = Scrape(self._store, self._lease, broker, self._metrics, settings.max_series)
-        checks = {"broker": self._check_broker, "database": self._check_database}
-        self._admin = AdminServer(settings.admin_host, settings.admin_port, scrape.page, checks)
+        self._lease = Lease(self._store, holder or f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}")
+        self._scrape = Scrape(self._store, self._lease, broker, self._metrics, settings.max_series)
+        self.checks: Mapping[str, Check] = {"broker": self._check_broker, "database": self._check_database}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then finish what is held, within 25 s. Raises `PromgithubError` if it cannot start.
+        """Be a process of its own until `stop` is set. Raises `PromgithubError` if it cannot start."""
+        settings = self._settings
+        admin = AdminServer(settings.admin_host, settings.admin_port, self.gather, self.checks)
+        await serve(admin, self._broker, stop, self.work)
 
-        The database and the broker need not be there yet.
+    async def gather(self) -> Page:
+        """Return the metrics of the processor, and those of the store if it holds the lease."""
+        return await self._scrape.page()
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Count deliveries until `stop` is set, then finish what is held. The database need not be there yet.
+
+        Raises `StoreError` if the database cannot be used as it is.
         """
-        await self._admin.start()
-        await self._broker.start()
         _log.info(
             "processor started",
-            admin=f"{self._settings.admin_host}:{self._settings.admin_port}",
-            queue=self._settings.queue_name,
+            metrics=f"http://{self._settings.admin_host}:{self._settings.admin_port}/metrics",
             workers=self._settings.event_workers,
         )
         try:
             if await self._migrate(stop):
-                await self._work(stop)
+                await self._count(stop)
         finally:
-            await self._admin.close()
-            await self._broker.close()
             await self._store.close()
         _log.info("processor stopped")
 
@@ -91,7 +97,7 @@ class Processor:
                 return True
         return False
 
-    async def _work(self, stop: asyncio.Event) -> None:
+    async def _count(self, stop: asyncio.Event) -> None:
         pipeline = Pipeline(self._store, BranchPolicy(self._settings.branches), self._metrics, stop)
         chores = Housekeeping(self._store, self._lease, self._settings.delivery_ttl, self._settings.series_ttl)
         async with asyncio.TaskGroup() as tasks:
@@ -99,8 +105,6 @@ class Processor:
             tasks.create_task(chores.keep(stop))
             for _ in range(self._settings.event_workers):
                 tasks.create_task(self._worker(pipeline, stop))
-            await stop.wait()
-            self._admin.drain()
 
     async def _worker(self, pipeline: Pipeline, stop: asyncio.Event) -> None:
         # A consumer of its own for each worker: acknowledging a batch must not acknowledge another's.

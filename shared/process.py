@@ -1,0 +1,34 @@
+"""What every process does around its work: the admin listener, the broker, and an orderly end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from shared.admin import AdminServer
+from shared.broker import Broker
+
+Work = Callable[[asyncio.Event], Awaitable[None]]
+"""Something that goes on until the event is set, and then finishes what it holds."""
+
+
+async def serve(admin: AdminServer, broker: Broker, stop: asyncio.Event, *works: Work) -> None:
+    """Listen, connect and work until `stop` is set; then finish, within 25 s, and close.
+
+    The broker need not be there yet. What a work raises ends the others and is raised.
+    """
+    try:
+        await admin.start()
+        await broker.start()
+        async with asyncio.TaskGroup() as tasks:
+            for work in works:
+                tasks.create_task(_run(work, stop))
+            await stop.wait()
+            admin.drain()
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None if len(group.exceptions) == 1 else group
+    finally:
+        await admin.close()
+        await broker.close()
+
+
+async def _run(work: Work, stop: asyncio.Event) -> None:
+    await work(stop)
