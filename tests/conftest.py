@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from tests.processes import Launcher
 from tests.servers.discovery import Server, find_postgres, find_rabbit, start_all
@@ -20,6 +21,10 @@ from tests.servers.errors import MissingServerError, ServerError
 from tests.servers.postgres import PostgresServer, fresh_database
 from tests.servers.private import PrivateServer
 from tests.servers.rabbitmq import RabbitServer, remove_queue
+
+# Speed is measured elsewhere: a slow machine must not fail a test of what is right.
+settings.register_profile("promgithub", deadline=None)
+settings.load_profile("promgithub")
 
 PAYLOADS_VARIABLE = "PROMGITHUB_TEST_PAYLOADS"
 

@@ -53,7 +53,7 @@ def pair(postgres_url: str) -> Iterator[Pair]:
 
 
 def test_any_order_duplication_batching_and_number_of_processors_gives_the_same_figures(pair: Pair) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.data())
     def converges(data: st.DataObject) -> None:
         deliveries = data.draw(strategies.delivery_sets())
