@@ -20,12 +20,7 @@ async def true_figures(github: GitHub, truth: history.History, *processors: Proc
 
 
 async def test_a_database_killed_under_load_delays_and_loses_nothing(
-    start_receiver: Start,
-    launcher: Launcher,
-    amqp_url: str,
-    queue_name: str,
-    github: GitHub,
-    private_postgres: PostgresServer,
+    start_receiver: Start, start_processor: Start, github: GitHub, private_postgres: PostgresServer
 ) -> None:
     async with fresh_database(private_postgres.url) as database_url:
         receiver = start_receiver()
