@@ -75,16 +75,17 @@ def run_fact(event: payloads.RunEvent, emitted: int, branches: BranchPolicy) -> 
     """Return what `workflow_run` tells. `created_at` survives a re-run, `run_started_at` does not."""
     run, workflow = event.workflow_run, event.workflow or payloads.Workflow()
     repository = event.repository or run.repository
+    attempt = run.run_attempt or 1
     updated = milliseconds(run.updated_at)
     began = milliseconds(run.run_started_at)
-    if began is None and run.run_attempt == 1:
+    if began is None and attempt == 1:
         began = milliseconds(run.created_at)
     standing = _standing(run.status, run.conclusion, updated or 0, emitted)
     return RunFact(
         run.id,
-        run.run_attempt,
+        attempt,
         Run(
-            attempt=run.run_attempt,
+            attempt=attempt,
             standing=standing,
             naming=_naming(
                 standing,
@@ -118,7 +119,7 @@ def job_fact(event: payloads.JobEvent, emitted: int, branches: BranchPolicy) -> 
         job.id,
         Job(
             run_id=job.run_id,
-            attempt=job.run_attempt,
+            attempt=job.run_attempt or 1,
             standing=standing,
             naming=_naming(
                 standing, event.repository, _branch(job.head_branch, event.repository, branches), job.workflow_name

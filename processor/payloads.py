@@ -14,7 +14,7 @@ Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A GitHub identifier. Job ids have long passed 2**31; the store keeps 64 bits."""
 
 Attempt = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-"""`run_attempt`: 1 for the first run, one more for each re-run."""
+"""`run_attempt`: 1 for the first run, one more for each re-run; old Enterprise Servers do not send it."""
 
 Timestamp = str | float | None
 """ISO 8601 text or Unix seconds (push has both); see `milliseconds`."""
@@ -41,7 +41,7 @@ class Run(msgspec.Struct, frozen=True):
     """One attempt of a workflow run. There is no `run_id` here: the run's id is `id`."""
 
     id: Id
-    run_attempt: Attempt = 1
+    run_attempt: Attempt | None = None
     name: str | None = None
     path: str | None = None
     head_branch: str | None = None
@@ -67,7 +67,7 @@ class Job(msgspec.Struct, frozen=True):
 
     id: Id
     run_id: Id
-    run_attempt: Attempt = 1
+    run_attempt: Attempt | None = None
     name: str | None = None
     workflow_name: str | None = None
     head_branch: str | None = None

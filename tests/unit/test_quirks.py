@@ -266,6 +266,10 @@ def test_payloads_of_old_enterprise_servers_lack_fields_and_count_all_the_same()
     old_run = builders.run(status="completed", conclusion="success", updated=60)
     for field in ("path", "display_title", "triggering_actor", "run_attempt", "head_repository"):
         del old_run["workflow_run"][field]
+    nulls = builders.job(
+        2, status="queued", run_attempt=None, labels=None, steps=None, created_at=None, started_at=None
+    )
+    assert statuses(counted([nulls])) == {("queued", ""): 1}
     tally = counted([old_job, old_run])
     assert tally.counts["promgithub_job_status", ("acme/gears", "other", "unknown", "completed", "success")] == 1
     assert tally.counts["promgithub_workflow_status", (*NAMES, "completed", "success")] == 1
