@@ -245,17 +245,25 @@ async def test_a_delivery_waits_for_company_but_not_for_long(broker: Broker) -> 
 
 async def test_no_more_than_the_prefetch_is_held_unacked(broker: Broker) -> None:
     await publish_all(broker, deliveries(5))
-    consumer = await broker.consume(2)
-    batches = consumer.batches(10, 2 * A_MOMENT)
 
-    sizes = []
+    held = await next_batch((await broker.consume(2)).batches(10, 60))
+    left = await next_batch((await broker.consume(10)).batches(3, 60))
+
+    assert (len(held.deliveries), len(left.deliveries)) == (2, 3)
+
+
+async def test_a_batch_that_cannot_grow_does_not_linger_and_its_ack_makes_room(broker: Broker) -> None:
+    published = deliveries(6)
+    await publish_all(broker, published)
+    batches = (await broker.consume(2)).batches(10, 60)
+
+    taken: list[Delivery] = []
     for _ in range(3):
         batch = await next_batch(batches)
-        await asyncio.sleep(A_MOMENT)
-        sizes.append(len(batch.deliveries))
         await batch.ack()
+        taken += batch.deliveries
 
-    assert sizes == [2, 2, 1]
+    assert taken == published
 
 
 async def test_consumers_share_the_deliveries(broker: Broker) -> None:

@@ -305,7 +305,9 @@ async def test_a_dead_letter_neither_expires_nor_goes_anywhere_else(
 ) -> None:
     message = aio_pika.Message(b"x", expiration=60, headers={"CC": [queue_name], "note": "kept"}, user_id="guest")
     await raw.default_exchange.publish(message, queue_name)
-    batch = await next_batch((await broker.consume(10)).batches(1, 0))
+    consumer = await broker.consume(10)
+    batch = await next_batch(consumer.batches(1, 0))
+    await consumer.stop()
 
     await batch.dead_letter(batch.deliveries[0], "undecodable", "")
     await batch.ack()
@@ -519,6 +521,28 @@ async def test_a_publish_under_way_when_the_connection_is_cut_fails_at_once(brok
     assert {type(result) for result in results} == {BrokerUnavailable}
 
 
+async def test_what_waits_in_a_consumer_when_the_connection_is_cut_comes_again_and_only_then(
+    brokers: Brokers, relay: Relay
+) -> None:
+    broker = await started(brokers(relay.url))
+    sent = {delivery().id for _ in range(3)}
+    for name in sent:
+        await broker.publish(delivery(name=name))
+    batches = (await broker.consume(10)).batches(10, 0)
+    await asyncio.sleep(AT_ONCE)
+
+    await relay.stop()
+    waiting = asyncio.create_task(next_batch(batches))
+    await asyncio.sleep(AT_ONCE)
+    assert not waiting.done()
+    await relay.start()
+
+    came = [one.id for one in (await waiting).deliveries]
+    while len(came) < 3:
+        came += [one.id for one in (await next_batch(batches)).deliveries]
+    assert sorted(came) == sorted(sent)
+
+
 async def test_a_broker_that_is_not_there_yet_stops_neither_the_start_nor_the_recovery(
     brokers: Brokers, relay: Relay
 ) -> None:
@@ -537,13 +561,29 @@ async def test_a_broker_that_is_not_there_yet_stops_neither_the_start_nor_the_re
     await passes(broker, await consuming)
 
 
-async def test_reconnecting_is_logged_once_and_without_the_password(brokers: Brokers, amqp_url: str) -> None:
-    url = str(URL(amqp_url).with_port(free_port()).with_password("hunter2"))
+async def test_each_change_of_a_connection_is_logged_once(brokers: Brokers, relay: Relay) -> None:
     with capture_logs() as logs:
-        await brokers(url).start()
-        await asyncio.sleep(3)
+        broker = await started(brokers(relay.url))
+        await relay.stop()
+        await until(lambda: not broker.available)
+        await asyncio.sleep(4 * AT_ONCE)
+        await relay.start()
+        await until(lambda: broker.available)
 
-    assert [line["log_level"] for line in logs if line["log_level"] != "debug"] == ["warning"]
+    seen = [(line["log_level"], line["event"]) for line in logs]
+    lost = ("warning", "no connection to RabbitMQ, trying again")
+    assert seen[0] == seen[-1] == ("info", "connected to RabbitMQ")
+    assert set(seen[1:-1]) == {lost}
+    reasons = [line["reason"] for line in logs[1:-1]]
+    assert len(reasons) == len(set(reasons)) <= 2, reasons
+
+
+async def test_no_password_is_logged(brokers: Brokers, amqp_url: str) -> None:
+    with capture_logs() as logs:
+        await brokers(str(URL(amqp_url).with_password("hunter2"))).start()
+        await until(lambda: bool(logs))
+
+    assert "ACCESS_REFUSED" in str(logs)
     assert "hunter2" not in str(logs)
 
 
