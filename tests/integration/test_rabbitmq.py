@@ -532,6 +532,7 @@ async def test_what_waits_in_a_consumer_when_the_connection_is_cut_comes_again_a
     await asyncio.sleep(AT_ONCE)
 
     await relay.stop()
+    await asyncio.sleep(AT_ONCE)
     waiting = asyncio.create_task(next_batch(batches))
     await asyncio.sleep(AT_ONCE)
     assert not waiting.done()
