@@ -20,8 +20,9 @@ READ_SECONDS = 10.0
 class Bodies:
     """Reads bodies and knows how many bytes of them are held."""
 
-    def __init__(self) -> None:
-        """Hold nothing yet."""
+    def __init__(self, max_held: int = MAX_HELD) -> None:
+        """`max_held`: bytes that may be held at the same time."""
+        self._max_held = max_held
         self._held = 0
 
     def admit(self, declared: int | None) -> None:
@@ -36,6 +37,7 @@ class Bodies:
         try:
             if content.is_eof():
                 body = content.read_nowait()
+                self._check(len(body), self._held + len(body))
                 self._held += len(body)
                 return body
             async with asyncio.timeout(READ_SECONDS):
@@ -68,5 +70,5 @@ class Bodies:
     def _check(self, size: int, held: int) -> None:
         if size > MAX_BODY:
             raise Refusal(413, Outcome.TOO_LARGE, f"a body may have {MAX_BODY} bytes")
-        if held > MAX_HELD:
+        if held > self._max_held:
             raise Refusal(503, Outcome.SHED, "too many bytes in flight; try again")

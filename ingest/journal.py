@@ -12,6 +12,7 @@ INTERVAL_SECONDS = 1.0
 """Seconds between two warnings about refusals with the same outcome; those between are logged at level debug."""
 
 _log = get_logger(__name__)
+_stdlib = logging.getLogger(__name__)
 
 
 class Journal:
@@ -20,13 +21,12 @@ class Journal:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds."""
         self._clock = clock
-        self._debug = _log.isEnabledFor(logging.DEBUG)  # asked once: a line that is not written still costs 10 µs
         self._quiet_until: dict[Outcome, float] = {}
         self._left_out: dict[Outcome, int] = {}
 
     def accepted(self, delivery_id: str, event: str) -> None:
         """Log a delivery that is durable."""
-        if self._debug:
+        if _stdlib.isEnabledFor(logging.DEBUG):  # a line that is not written would still cost 10 µs
             _log.debug("accepted", delivery_id=delivery_id, event_type=event)
 
     def refused(self, refusal: Refusal, headers: Mapping[str, str]) -> None:
