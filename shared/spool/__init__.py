@@ -1,0 +1,5 @@
+"""The broker interface on a file: a durable FIFO of deliveries in SQLite, for one process and nothing to install."""
+
+from shared.spool.broker import SpoolBroker
+
+__all__ = ["SpoolBroker"]
