@@ -129,8 +129,9 @@ class Link:
             if self._unprepared and not self._blocked:
                 self._unprepared = False
                 await within(PREPARE_SECONDS, self._prepare(connection))
-                self._connection, self._pause = connection, FIRST_PAUSE
-                self._say(_log.info, "connected to RabbitMQ")
+                if self._connection is None:
+                    self._connection, self._pause = connection, FIRST_PAUSE
+                    self._say(_log.info, "connected to RabbitMQ")
                 await asyncio.sleep(REPAIR_PAUSE)
             await is_set_within(self._wake, POLL_SECONDS)
             self._wake.clear()

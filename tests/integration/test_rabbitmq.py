@@ -717,6 +717,22 @@ async def test_closing_takes_seconds_even_if_the_broker_reads_nothing(
     assert {type(result) for result in results} == {BrokerUnavailable}
 
 
+async def test_an_alarm_is_logged_when_it_begins_and_when_it_ends(
+    brokers: Brokers, private_rabbit: RabbitServer
+) -> None:
+    with capture_logs() as logs:
+        broker = await started(brokers(private_rabbit.url))
+        async with memory_alarm(private_rabbit):
+            with pytest.raises(BrokerUnavailable):
+                await broker.publish(delivery())
+            await until(lambda: not broker.available, DEADLINE)
+        await eventually(lambda: broker.publish(delivery()))
+        await asyncio.sleep(A_MOMENT)
+
+    assert [line["log_level"] for line in logs] == ["info", "warning", "info"]
+    assert "short of memory or disk" in logs[1]["event"]
+
+
 @asynccontextmanager
 async def largest_message(rabbit: RabbitServer, size: int) -> AsyncIterator[None]:
     """Change what the broker takes, on channels that are opened from now on."""
