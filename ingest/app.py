@@ -28,6 +28,7 @@ class Receiver:
         secret = settings.webhook_secret
         self._secrets = Secrets(secret.get_secret_value() if secret else None, settings.webhook_secret_file)
         self._webhook = Webhook(broker, self._secrets, settings.max_in_flight)
+        self.metrics = self._webhook.metrics
         self.checks: Mapping[str, Check] = {"broker": self._check_broker}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -55,7 +56,7 @@ class Receiver:
 
     async def gather(self) -> CollectorRegistry:
         """Return the metrics of the receiver."""
-        return self._webhook.metrics.registry
+        return self.metrics.registry
 
     async def _check_broker(self) -> None:
         if not self._broker.available:

@@ -39,6 +39,14 @@ class ReceiverMetrics:
         Gauge(
             "promgithub_broker_up", "1 if the broker takes deliveries, 0 if not.", registry=self.registry
         ).set_function(broker_up)
+        self.spool_deliveries = Gauge(
+            "promgithub_spool_deliveries", "Deliveries kept on this receiver's own disk.", registry=self.registry
+        )
+        self.spool_bytes = Gauge(
+            "promgithub_spool_bytes",
+            "Bytes of the deliveries kept on this receiver's own disk.",
+            registry=self.registry,
+        )
         self._children: dict[tuple[str, Outcome], Counter] = {}
         for event in EXPECTED_EVENTS:
             for outcome in Outcome:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from promgithub import check_config, ingest, migrate, processor
+from promgithub import check_config, copy_store, ingest, migrate, processor, standalone
 
 app = typer.Typer(
     name="promgithub",
@@ -14,9 +14,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("standalone")(standalone.command)
 app.command("ingest")(ingest.command)
 app.command("processor")(processor.command)
 app.command("migrate")(migrate.command)
+app.command("copy-store")(copy_store.command)
 app.command("check-config")(check_config.command)
 
 

@@ -12,12 +12,8 @@ def command(
     role: Annotated[
         str | None, typer.Argument(help=f"One of {', '.join(settings.ROLES)}; all of them unless given.")
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference of all settings instead.")] = False,
 ) -> None:
     """Print the settings in effect, secrets masked, and every problem found in them."""
-    if markdown:
-        typer.echo(settings.markdown(), nl=False)
-        return
     if role is not None and role not in settings.ROLES:
         raise typer.BadParameter(f"got {role!r}, takes one of {', '.join(settings.ROLES)}")
     problems = False

@@ -1,7 +1,7 @@
 """Settings: environment variables `PROMGITHUB_…`, each of which may be given as a file (`…_FILE`) instead.
 
 A setting is declared once, here, with its type, default, meaning and what it takes; errors and the documentation
-(`promgithub check-config --markdown`) are made from that. An empty variable counts as not set.
+(`markdown`) are made from that. An empty variable counts as not set.
 """
 
 import os
@@ -193,7 +193,22 @@ class ProcessorSettings(CommonSettings):
     )
 
 
-ROLES: Mapping[str, type[CommonSettings]] = {"ingest": IngestSettings, "processor": ProcessorSettings}
+class StandaloneSettings(ProcessorSettings, IngestSettings):
+    """The settings of both in one process. Those of RabbitMQ have no effect there."""
+
+    database_url: Annotated[Url, _checked_url("sqlite")] = _setting(
+        SecretStr("sqlite:///promgithub.db"),
+        "SQLite file, relative to the data directory",
+        "a URL sqlite:///…",
+    )
+    admin_port: int = _port(8081, "port of `/metrics`, `/livez` and `/readyz`")
+
+
+ROLES: Mapping[str, type[CommonSettings]] = {
+    "ingest": IngestSettings,
+    "processor": ProcessorSettings,
+    "standalone": StandaloneSettings,
+}
 
 _Settings = TypeVar("_Settings", bound=CommonSettings)
 
@@ -249,13 +264,15 @@ def markdown() -> str:
         "mounted secret). An empty variable counts as not set. `promgithub check-config` prints what is in effect,",
         "and every problem.",
         "",
-        "This page is made by `promgithub check-config --markdown`.",
+        "This page is made from the code by `make docs`.",
     ]
-    common = set(CommonSettings.model_fields) - {"admin_port"}
+    common = set(CommonSettings.model_fields)
+    both = (set(IngestSettings.model_fields) | set(ProcessorSettings.model_fields)) - {"database_url", "admin_port"}
     for title, settings, left_out in (
         ("Every role", CommonSettings, set[str]()),
         ("Receiver (`promgithub ingest`)", IngestSettings, common),
         ("Processor (`promgithub processor`)", ProcessorSettings, common),
+        ("Both in one (`promgithub standalone`): all of the above, but", StandaloneSettings, both),
     ):
         lines += ["", f"## {title}", "", "| variable | default | meaning | takes |", "|---|---|---|---|"]
         for name, field in settings.model_fields.items():

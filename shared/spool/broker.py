@@ -131,7 +131,7 @@ class SpoolBroker:
         )
         self._forget(entries)
         if not self.deliveries:
-            await self._open().do(_vacuum)
+            await self._open().vacuum(VACUUM_PAGES)
 
     async def bury(self, entry: "_Entry", reason: str, detail: str) -> None:
         """Copy a delivery to the dead letters."""
@@ -270,7 +270,3 @@ def _bury(connection: sqlite3.Connection, number: int, reason: str, detail: str)
         (reason, detail[:1000], time.time_ns() // 1_000_000, number),
     )
     return copied.rowcount > 0
-
-
-def _vacuum(connection: sqlite3.Connection) -> None:
-    connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()

@@ -39,6 +39,12 @@ class Writer:
             self._flushing = asyncio.create_task(self._flush())
         return await future
 
+    async def vacuum(self, pages: int) -> None:
+        """Give up to so many unused pages back to the file system; between transactions, of which it is none."""
+        # Not `execute`: it would take the first step only, which frees one page.
+        script = f"PRAGMA incremental_vacuum({pages})"
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.executescript, script)
+
     async def close(self) -> None:
         """Finish what was asked for."""
         if self._flushing is not None:

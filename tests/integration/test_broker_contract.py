@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -15,6 +16,7 @@ from shared.broker import Batch, Broker, Consumer
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, QueueFull
 from shared.rabbitmq import RabbitBroker, Topology
+from shared.spool import SpoolBroker
 
 SOON = 10.0
 AT_ONCE = 1.0
@@ -24,10 +26,16 @@ NO_LINGER = 0.0
 OpenBroker = Callable[[], Awaitable[Broker]]
 
 
-@pytest.fixture(params=["rabbitmq"])
-def make_broker(request: pytest.FixtureRequest, amqp_url: str, queue_name: str) -> Callable[[int], Broker]:
+@pytest.fixture(params=["rabbitmq", "spool"])
+def make_broker(
+    request: pytest.FixtureRequest, amqp_url: str, queue_name: str, tmp_path: Path
+) -> Callable[[int], Broker]:
     """Give a function that makes a broker of each kind in turn, on the same queue of so many deliveries each time."""
-    return {"rabbitmq": lambda size: RabbitBroker(amqp_url, Topology(queue_name, size, 20), "test")}[request.param]
+    makers: dict[str, Callable[[int], Broker]] = {
+        "rabbitmq": lambda size: RabbitBroker(amqp_url, Topology(queue_name, size, 20), "test"),
+        "spool": lambda size: SpoolBroker(tmp_path / "spool", size, 20),
+    }
+    return makers[request.param]
 
 
 @pytest_asyncio.fixture

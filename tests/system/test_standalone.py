@@ -1,0 +1,125 @@
+"""One process on one directory: killed at any instant it loses nothing accepted and counts nothing twice."""
+
+import asyncio
+import random
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shared.delivery import Delivery
+from tests import builders, figures, history
+from tests.figures import Figures
+from tests.github import SECRET, GitHub, until
+from tests.processes import PROMGITHUB, Launcher, Process
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(launcher: Launcher, tmp_path: Path) -> Start:
+    """Give a function that starts standalone on the test's data directory."""
+
+    def start_standalone(**settings: str) -> Process:
+        return launcher.start("standalone", "--data-dir", str(tmp_path / "data"), WEBHOOK_SECRET=SECRET, **settings)
+
+    return start_standalone
+
+
+async def has_true_figures(github: GitHub, truth: history.History, *processes: Process) -> Figures | None:
+    counted = await github.figures(*processes)
+    return counted if figures.of_ci(counted) == truth.truth else None
+
+
+async def test_a_shuffled_history_with_duplicates_gives_the_true_figures(start: Start, github: GitHub) -> None:
+    standalone = start()
+    await standalone.ready()
+    truth = history.ci(seed=21, runs=60)
+    order = truth.deliveries + truth.deliveries[::3]
+    random.Random(1).shuffle(order)  # noqa: S311 - a test that fails must fail again
+    assert await github.send_all(standalone, order) == {202: len(order)}
+    counted = await until(lambda: has_true_figures(github, truth, standalone), 30)
+    duplicates = len(order) - len(truth.deliveries)
+    assert figures.total(counted, "promgithub_duplicate_deliveries_dropped_total") == duplicates
+    assert figures.total(counted, "promgithub_spool_deliveries") == 0
+
+
+async def test_kill_9_at_any_instant_loses_no_accepted_delivery_and_counts_none_twice(
+    start: Start, github: GitHub
+) -> None:
+    chance = random.Random(22)  # noqa: S311
+    standalone = start()
+    await standalone.ready()
+    truth = history.ci(seed=22, runs=80)
+
+    async def deliver_until_accepted(delivery: Delivery) -> None:
+        while True:
+            try:
+                if await github.send(standalone, delivery) == 202:
+                    return
+            except OSError:
+                pass
+            await asyncio.sleep(0.05)
+
+    sending = asyncio.gather(*(deliver_until_accepted(delivery) for delivery in truth.deliveries))
+    for _ in range(6):
+        await asyncio.sleep(chance.uniform(0.2, 1.2))
+        await standalone.kill()
+        standalone.start()
+        await standalone.ready()
+    await asyncio.wait_for(sending, 60)
+    counted = await until(lambda: has_true_figures(github, truth, standalone), 60)
+    assert figures.total(counted, "promgithub_dead_letters") == 0
+
+
+async def test_sigterm_under_load_answers_and_a_restart_goes_on_where_it_was(start: Start, github: GitHub) -> None:
+    standalone = start()
+    await standalone.ready()
+    truth = history.ci(seed=23, runs=30)
+    half = len(truth.deliveries) // 2
+    assert await github.send_all(standalone, truth.deliveries[:half]) == {202: half}
+    assert await standalone.terminate() == 0
+    standalone.start()
+    await standalone.ready()
+    await github.send_all(standalone, truth.deliveries[half:])
+    await until(lambda: has_true_figures(github, truth, standalone), 30)
+
+
+async def test_a_second_one_on_the_same_directory_refuses_with_one_line(start: Start, tmp_path: Path) -> None:
+    await start().ready()
+    second = start()
+    assert await second.ended(20) == 2
+    lines = [line for line in second.log.splitlines() if not line.startswith("{")]
+    assert lines == [f"promgithub: {tmp_path}/data/spool: another promgithub uses it; takes a directory of its own"]
+
+
+async def test_what_was_counted_moves_to_postgresql_with_every_figure_as_it_was(
+    start: Start, start_processor: Start, github: GitHub, database_url: str, tmp_path: Path
+) -> None:
+    standalone = start()
+    await standalone.ready()
+    truth = history.ci(seed=24, runs=40)
+    odd = builders.delivery(builders.run(2**62, workflow='say "hi" \\ \n 🚀 \0'))
+    await github.send_all(standalone, [*truth.deliveries, odd])
+    counted = await github.drained(standalone, processed=len(truth.deliveries) + 1)
+    before = figures.of_ci(await github.figures(standalone))
+    assert figures.total(counted, "promgithub_duplicate_deliveries_dropped_total") == 0
+
+    command = [PROMGITHUB, "copy-store", "--data-dir", str(tmp_path / "data")]
+    environment = {"PROMGITHUB_DATABASE_URL": database_url}
+    running = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
+    assert (running.returncode, "another promgithub uses it" in running.stderr) == (2, True)
+    await standalone.terminate()
+    done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    again = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
+    assert (again.returncode, "takes an empty database" in again.stderr) == (1, True)
+
+    processor = start_processor()
+    await processor.ready()
+
+    async def same() -> bool | None:
+        return figures.of_ci(await github.figures(processor)) == before or None
+
+    await until(same, 20)
