@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from promgithub import check_config, copy_store, ingest, migrate, processor, standalone
+from promgithub import check_config, copy_store, ingest, migrate, processor, simulate, standalone
 
 app = typer.Typer(
     name="promgithub",
@@ -13,11 +13,13 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 app.command("standalone")(standalone.command)
 app.command("ingest")(ingest.command)
 app.command("processor")(processor.command)
 app.command("migrate")(migrate.command)
+app.command("simulate")(simulate.command)
 app.command("copy-store")(copy_store.command)
 app.command("check-config")(check_config.command)
 

@@ -1,4 +1,7 @@
-"""A whole pipeline for a test: real processes on real servers."""
+"""A whole pipeline for a test: real processes on real servers.
+
+Fixtures ask for `launcher` last, so that processes end before their queue and database are removed.
+"""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -17,7 +20,7 @@ async def github() -> AsyncIterator[GitHub]:
 
 
 @pytest.fixture
-def start_receiver(launcher: Launcher, amqp_url: str, queue_name: str) -> Callable[..., Process]:
+def start_receiver(amqp_url: str, queue_name: str, launcher: Launcher) -> Callable[..., Process]:
     """Give a function that starts a receiver; further settings may be given."""
 
     def start(**settings: str) -> Process:
@@ -28,7 +31,7 @@ def start_receiver(launcher: Launcher, amqp_url: str, queue_name: str) -> Callab
 
 
 @pytest.fixture
-def start_processor(launcher: Launcher, amqp_url: str, queue_name: str, database_url: str) -> Callable[..., Process]:
+def start_processor(amqp_url: str, queue_name: str, database_url: str, launcher: Launcher) -> Callable[..., Process]:
     """Give a function that starts a processor; further settings may be given."""
 
     def start(**settings: str) -> Process:
