@@ -5,12 +5,16 @@ import time
 
 import aio_pika
 
+from ingest.bodies import MAX_BODY, MAX_HELD
 from tests import figures
 from tests.receiver import GUID, PAYLOAD, TIMEOUT, Answered, Running, receiver, request_bytes
 from tests.servers.ports import free_port
 from tests.servers.rabbitmq import RabbitServer
 
 SLOTS = 3
+NOWHERE = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+"""The URL of a broker that is down."""
+
 AT_ONCE = 1.0
 """Seconds within which a refusal must come, far below any timeout."""
 
@@ -61,6 +65,15 @@ async def test_a_sender_that_never_finishes_loses_its_slot_after_ten_seconds(amq
         writer.close()
 
 
+async def test_bodies_that_are_answered_are_held_no_longer() -> None:
+    async with receiver(amqp_url=NOWHERE) as running:
+        body = b'{"zen":"' + b"x" * (MAX_BODY - 10) + b'"}'
+        for _ in range(MAX_HELD // MAX_BODY + 1):
+            assert (await running.send(body, X_GitHub_Event="ping")).status == 200
+            assert (await running.send(body, X_GitHub_Event="push")).status == 503
+        assert set(await running.outcomes()) == {"pong", "broker_down"}
+
+
 async def test_a_full_queue_refuses_and_holds_exactly_what_was_accepted(amqp_url: str, queue_name: str) -> None:
     async with receiver(amqp_url=amqp_url, queue_name=queue_name, event_queue_size=10) as running:
         await running.until_ready()
@@ -73,9 +86,8 @@ async def test_a_full_queue_refuses_and_holds_exactly_what_was_accepted(amqp_url
         assert await running.readiness() == 200
 
 
-async def test_without_a_broker_every_delivery_is_refused_at_once(queue_name: str) -> None:
-    nowhere = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
-    async with receiver(amqp_url=nowhere, queue_name=queue_name) as running:
+async def test_without_a_broker_every_delivery_is_refused_at_once() -> None:
+    async with receiver(amqp_url=NOWHERE) as running:
         began = time.monotonic()
         assert_try_again(await running.send(), "broker")
         assert time.monotonic() - began < AT_ONCE
@@ -85,9 +97,8 @@ async def test_without_a_broker_every_delivery_is_refused_at_once(queue_name: st
         assert await running.outcomes() == {"broker_down": 1}
 
 
-async def test_what_is_wrong_with_a_request_is_said_even_without_a_broker(queue_name: str) -> None:
-    nowhere = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
-    async with receiver(amqp_url=nowhere, queue_name=queue_name) as running:
+async def test_what_is_wrong_with_a_request_is_said_even_without_a_broker() -> None:
+    async with receiver(amqp_url=NOWHERE) as running:
         assert (await running.send(secret="wrong")).status == 401
         assert (await running.send(b"[]")).status == 400
         assert (await running.send(X_GitHub_Event="ping")).status == 200
