@@ -10,7 +10,7 @@ UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv test lint format docs lock clean
+.PHONY: help venv run demo test lint format docs lock clean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 		{ echo '$(PYTHON) cannot make a virtual environment.'; $(how_to_get_python); exit 1; } >&2
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==$(PIP_VERSION)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . --group dev
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e . --group dev
 	@touch $@
 
 define how_to_get_python
@@ -38,7 +38,14 @@ echo '  macOS            brew install python'; \
 echo '  another Python   make $(MAKECMDGOALS) PYTHON=/path/to/python3'
 endef
 
-test: venv  ## Run the tests on real servers
+run: venv  ## Start promgithub in one process, with its data in ./data, and say what to do next
+	@$(BIN)/python -m promgithub.quickstart run
+
+demo: venv  ## See it work: start, simulate, compare every figure with the truth, stop
+	@$(BIN)/python -m promgithub.quickstart demo
+
+test: venv  ## Run the tests on real servers, which it installs first where it may
+	@.ci/servers
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: venv  ## Check style, types and which package may import which

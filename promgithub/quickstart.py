@@ -1,0 +1,155 @@
+"""What `make run` and `make demo` do: `python -m promgithub.quickstart run`, or `demo`."""
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import typer
+
+from promgithub.running import load_or_exit
+from shared.settings import StandaloneSettings
+
+PROMGITHUB = str(Path(sys.executable).with_name("promgithub"))
+
+SECRET_FILE = "webhook-secret"  # noqa: S105 - the name of a file
+"""The file in the data directory that keeps the secret which `run` made up."""
+
+READY_WITHIN = 30.0
+"""Seconds that the demonstration's standalone may take to start."""
+
+SHOWN = 12
+"""Lines of metrics that the demonstration ends with."""
+
+app = typer.Typer(help="What `make run` and `make demo` do.", add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def run(data_dir: Path = Path("data")) -> None:
+    """Start standalone with a secret of its own, and say what to do next."""
+    if not (os.environ.get("PROMGITHUB_WEBHOOK_SECRET") or os.environ.get("PROMGITHUB_WEBHOOK_SECRET_FILE")):
+        os.environ["PROMGITHUB_WEBHOOK_SECRET_FILE"] = str(_secret_file(data_dir))
+    settings = load_or_exit(StandaloneSettings)
+    webhook = f"http://localhost:{settings.service_port}/webhook"
+    metrics = f"http://localhost:{settings.admin_port}/metrics"
+    file = settings.webhook_secret_file
+    secret = file.read_text("utf-8").split("\n", 1)[0] if file else "the one in PROMGITHUB_WEBHOOK_SECRET"
+    for line in (
+        "promgithub is starting; Ctrl-C stops it, and nothing is lost.",
+        "",
+        "  For GitHub's form (Settings, Webhooks, Add webhook):",
+        f"    Payload URL   {webhook}  (GitHub needs a public address that leads here)",
+        "    Content type  application/json",
+        f"    Secret        {secret}",
+        f"  For Prometheus:  {metrics}",
+        "  To see it at work, in another terminal:",
+        f"    {_shown(PROMGITHUB)} simulate {webhook} --metrics {metrics}" + (f" --secret-file {file}" if file else ""),
+        "",
+    ):
+        typer.echo(line)
+    sys.stdout.flush()
+    os.execv(PROMGITHUB, [PROMGITHUB, "standalone", "--data-dir", str(data_dir)])  # noqa: S606 - it takes our place
+
+
+@app.command()
+def demo() -> None:
+    """Start standalone in a temporary directory, simulate against it, show what it says, and stop."""
+    service_port, admin_port = _free_ports(2)
+    webhook, admin = f"http://localhost:{service_port}/webhook", f"http://localhost:{admin_port}"
+    settings = {
+        "SERVICE_HOST": "127.0.0.1",
+        "ADMIN_HOST": "127.0.0.1",
+        "SERVICE_PORT": str(service_port),
+        "ADMIN_PORT": str(admin_port),
+        "WEBHOOK_SECRET": secrets.token_urlsafe(24),
+        "LOG_LEVEL": "warning",
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PROMGITHUB_")}
+    environment |= {f"PROMGITHUB_{name}": value for name, value in settings.items()}
+    with (
+        tempfile.TemporaryDirectory(prefix="promgithub-demo-") as directory,
+        _standalone(directory, environment) as one,
+    ):
+        typer.echo(f"Started promgithub standalone: webhook {webhook}, metrics {admin}/metrics")
+        _wait_until_ready(f"{admin}/readyz", one)
+        typer.echo("Sending 2,000 deliveries at 400 a second, a fifth of them twice, in disorder ...\n")
+        options = ["--deliveries", "2000", "--rate", "400", "--duplicates", "0.2", "--disorder", "0.2"]
+        simulate = [PROMGITHUB, "simulate", webhook, "--metrics", f"{admin}/metrics", *options]
+        verdict = subprocess.run(simulate, env=environment, check=False)  # noqa: S603 - our own command
+        typer.echo(f"\nThe top of {admin}/metrics:\n")
+        for line in _top(f"{admin}/metrics"):
+            typer.echo(f"  {line}")
+    typer.echo("\nStopped. `make run` starts promgithub to stay.")
+    raise typer.Exit(verdict.returncode)
+
+
+def _secret_file(data_dir: Path) -> Path:
+    """Return the file with the secret, made up at the first start."""
+    file = data_dir / SECRET_FILE
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as writing:
+                writing.write(f"{secrets.token_urlsafe(32)}\n")
+    except OSError as error:
+        typer.echo(f"promgithub: {data_dir}: cannot be used ({error.strerror}); takes a writable directory", err=True)
+        raise typer.Exit(2) from None
+    return file
+
+
+def _shown(program: str) -> str:
+    """Return a program's path as short as it can be from here."""
+    path = Path(program)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else program
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextlib.contextmanager
+def _standalone(directory: str, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    command = [PROMGITHUB, "standalone", "--data-dir", directory]
+    process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own command
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            urllib.request.urlopen(url, timeout=2).close()  # noqa: S310 - our own URL
+            return
+        time.sleep(0.1)
+    typer.echo("promgithub: standalone did not get ready", err=True)
+    raise typer.Exit(1)
+
+
+def _top(url: str) -> list[str]:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own URL
+        lines = answer.read().decode().splitlines()
+    wanted = ("promgithub_workflow_status_total", "promgithub_job_queued", "promgithub_job_in_progress")
+    counted = [line for line in lines if line.startswith(wanted)]
+    return counted[:SHOWN]
+
+
+if __name__ == "__main__":
+    app()
