@@ -60,3 +60,8 @@ def total(figures: Figures, name: str, **labels: str) -> float:
     """Return the sum over all samples of a name that have these labels."""
     wanted = labels.items()
     return sum(v for (other, found), v in figures.items() if other == name and wanted <= dict(found).items())
+
+
+def plus(one: Figures, other: Figures) -> Figures:
+    """Return the sums of both."""
+    return {sample: one.get(sample, 0) + other.get(sample, 0) for sample in {*one, *other}}

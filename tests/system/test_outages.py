@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+from promgithub.simulation.histories import Historian, History
 from shared.delivery import Delivery
-from tests import figures, history
+from tests import figures
 from tests.figures import Figures
 from tests.github import SECRET, GitHub, until
 from tests.processes import Launcher, Process
@@ -14,9 +15,9 @@ from tests.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer
 Start = Callable[..., Process]
 
 
-async def true_figures(github: GitHub, truth: history.History, *processors: Process) -> Figures | None:
+async def true_figures(github: GitHub, truth: History, *processors: Process) -> Figures | None:
     counted = await github.figures(*processors)
-    return counted if figures.of_ci(counted) == truth.truth else None
+    return counted if figures.of_ci(counted) == truth.truth.figures else None
 
 
 async def test_a_database_killed_under_load_delays_and_loses_nothing(
@@ -26,7 +27,7 @@ async def test_a_database_killed_under_load_delays_and_loses_nothing(
         receiver = start_receiver()
         processor = start_processor(DATABASE_URL=database_url)
         await asyncio.gather(receiver.ready(), processor.ready())
-        truth = history.ci(seed=11, runs=60)
+        truth = Historian(11).history(840)
         sending = asyncio.create_task(github.send_all(receiver, truth.deliveries))
         await github.drained(processor, processed=len(truth.deliveries) // 5)
         await private_postgres.kill()
@@ -47,7 +48,7 @@ async def test_a_broker_killed_under_load_costs_a_503_and_loses_nothing_accepted
     processor = launcher.start("processor", DATABASE_URL=database_url, **broker)
     await asyncio.gather(receiver.ready(), processor.ready())
     await asyncio.sleep(QUEUE_SETTLED_SECONDS)
-    truth = history.ci(seed=12, runs=60)
+    truth = Historian(12).history(840)
 
     async def deliver_until_accepted(delivery: Delivery) -> int:
         refused = 0
@@ -71,7 +72,7 @@ async def test_processors_killed_under_load_neither_lose_nor_double(
 ) -> None:
     receiver, first, second = start_receiver(), start_processor(), start_processor()
     await asyncio.gather(receiver.ready(), first.ready(), second.ready())
-    truth = history.ci(seed=13, runs=80)
+    truth = Historian(13).history(1120)
     sending = asyncio.create_task(github.send_all(receiver, truth.deliveries))
     for processor in (first, second, first, second):
         await asyncio.sleep(0.4)

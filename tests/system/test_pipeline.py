@@ -9,8 +9,9 @@ from pathlib import Path
 
 import aio_pika
 
+from promgithub.simulation.histories import Historian
 from shared.delivery import Delivery
-from tests import builders, figures, history
+from tests import builders, figures
 from tests.figures import Figures
 from tests.github import GitHub, headers, until
 from tests.processes import Process
@@ -44,14 +45,14 @@ async def test_a_shuffled_history_with_duplicates_over_two_processors_gives_the_
 ) -> None:
     receiver, one, other = start_receiver(), start_processor(), start_processor()
     await asyncio.gather(receiver.ready(), one.ready(), other.ready())
-    truth = history.ci(seed=1, runs=60)
+    truth = Historian(1).history(840)
     order = shuffled_with_duplicates(truth.deliveries, seed=2)
 
     assert await github.send_all(receiver, order) == {202: len(order)}
     counted = await github.drained(one, other, processed=len(order))
     await until(lambda: has_leader(github, one, other), TAKEOVER_SECONDS)
 
-    assert figures.of_ci(await github.figures(one, other)) == truth.truth
+    assert figures.of_ci(await github.figures(one, other)) == truth.truth.figures
     duplicates = len(order) - len(truth.deliveries)
     assert figures.total(counted, "promgithub_duplicate_deliveries_dropped_total") == duplicates
     for processor in (one, other):
@@ -63,13 +64,13 @@ async def test_another_processor_takes_over_from_a_killed_leader_without_reset_o
 ) -> None:
     receiver, one, other = start_receiver(), start_processor(), start_processor()
     await asyncio.gather(receiver.ready(), one.ready(), other.ready())
-    truth = history.ci(seed=3, runs=10)
+    truth = Historian(3).history(140)
     await github.send_all(receiver, truth.deliveries)
     await github.drained(one, other, processed=len(truth.deliveries))
     await until(lambda: has_leader(github, one, other), TAKEOVER_SECONDS)
     leads = await has_leader(github, one)
     leader, heir = (one, other) if leads else (other, one)
-    assert figures.of_ci(await github.figures(one, other)) == truth.truth
+    assert figures.of_ci(await github.figures(one, other)) == truth.truth.figures
 
     await leader.kill()
     killed_at = time.monotonic()
@@ -77,14 +78,14 @@ async def test_another_processor_takes_over_from_a_killed_leader_without_reset_o
         assert figures.of_ci(await github.figures(heir)) == {}, "exposes without the lease"
         assert time.monotonic() - killed_at < TAKEOVER_SECONDS
         await asyncio.sleep(0.2)
-    assert figures.of_ci(await github.figures(heir)) == truth.truth
+    assert figures.of_ci(await github.figures(heir)) == truth.truth.figures
 
-    more = history.ci(seed=4, runs=5, first_id=2**54)
+    more = Historian(4).history(70)
     assert await github.send_all(receiver, more.deliveries) == {202: len(more.deliveries)}
 
     async def settled() -> bool | None:
         counted = figures.of_ci(await github.figures(heir))
-        return counted == truth.plus(more) or None
+        return counted == figures.plus(truth.truth.figures, more.truth.figures) or None
 
     await until(settled, 60)
 
@@ -106,7 +107,7 @@ async def test_sigterm_under_load_leaves_nothing_to_be_redelivered(
 ) -> None:
     receiver, first = start_receiver(), start_processor()
     await asyncio.gather(receiver.ready(), first.ready())
-    truth = history.ci(seed=5, runs=60)
+    truth = Historian(5).history(840)
     sending = asyncio.create_task(github.send_all(receiver, truth.deliveries))
     await github.drained(first, processed=len(truth.deliveries) // 4)
     assert await first.terminate() == 0
@@ -116,7 +117,7 @@ async def test_sigterm_under_load_leaves_nothing_to_be_redelivered(
 
     async def settled() -> Figures | None:
         counted = await github.figures(second)
-        return counted if figures.of_ci(counted) == truth.truth else None
+        return counted if figures.of_ci(counted) == truth.truth.figures else None
 
     counted = await until(settled, 60)
     assert figures.total(counted, "promgithub_duplicate_deliveries_dropped_total") == 0
@@ -181,7 +182,7 @@ async def test_promtool_finds_nothing_on_either_metrics_page(
     receiver, processor = start_receiver(), start_processor()
     await asyncio.gather(receiver.ready(), processor.ready())
     odd = builders.run(workflow='say "hi" \\ \n 🚀')
-    truth = history.ci(seed=6, runs=5)
+    truth = Historian(6).history(70)
     deliveries = [*truth.deliveries, builders.delivery(odd), builders.delivery({"zen": "x"}, event="ping")]
     await github.send_all(receiver, deliveries)
     await github.drained(processor, processed=len(deliveries) - 1)

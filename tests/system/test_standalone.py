@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from promgithub.simulation.histories import Historian, History
 from shared.delivery import Delivery
-from tests import builders, figures, history
+from tests import builders, figures
 from tests.figures import Figures
 from tests.github import SECRET, GitHub, until
 from tests.processes import PROMGITHUB, Launcher, Process
@@ -27,15 +28,15 @@ def start(launcher: Launcher, tmp_path: Path) -> Start:
     return start_standalone
 
 
-async def has_true_figures(github: GitHub, truth: history.History, *processes: Process) -> Figures | None:
+async def has_true_figures(github: GitHub, truth: History, *processes: Process) -> Figures | None:
     counted = await github.figures(*processes)
-    return counted if figures.of_ci(counted) == truth.truth else None
+    return counted if figures.of_ci(counted) == truth.truth.figures else None
 
 
 async def test_a_shuffled_history_with_duplicates_gives_the_true_figures(start: Start, github: GitHub) -> None:
     standalone = start()
     await standalone.ready()
-    truth = history.ci(seed=21, runs=60)
+    truth = Historian(21).history(840)
     order = truth.deliveries + truth.deliveries[::3]
     random.Random(1).shuffle(order)  # noqa: S311 - a test that fails must fail again
     assert await github.send_all(standalone, order) == {202: len(order)}
@@ -51,7 +52,7 @@ async def test_kill_9_at_any_instant_loses_no_accepted_delivery_and_counts_none_
     chance = random.Random(22)  # noqa: S311
     standalone = start()
     await standalone.ready()
-    truth = history.ci(seed=22, runs=80)
+    truth = Historian(22).history(1120)
 
     async def deliver_until_accepted(delivery: Delivery) -> None:
         while True:
@@ -76,7 +77,7 @@ async def test_kill_9_at_any_instant_loses_no_accepted_delivery_and_counts_none_
 async def test_sigterm_under_load_answers_and_a_restart_goes_on_where_it_was(start: Start, github: GitHub) -> None:
     standalone = start()
     await standalone.ready()
-    truth = history.ci(seed=23, runs=30)
+    truth = Historian(23).history(420)
     half = len(truth.deliveries) // 2
     assert await github.send_all(standalone, truth.deliveries[:half]) == {202: half}
     assert await standalone.terminate() == 0
@@ -99,7 +100,7 @@ async def test_what_was_counted_moves_to_postgresql_with_every_figure_as_it_was(
 ) -> None:
     standalone = start()
     await standalone.ready()
-    truth = history.ci(seed=24, runs=40)
+    truth = Historian(24).history(560)
     odd = builders.delivery(builders.run(2**62, workflow='say "hi" \\ \n 🚀 \0'))
     await github.send_all(standalone, [*truth.deliveries, odd])
     counted = await github.drained(standalone, processed=len(truth.deliveries) + 1)
