@@ -109,7 +109,8 @@ class _Progress:
         self._total = total
         self._plain = not sys.stderr.isatty()
         self._interval = PLAIN_INTERVAL if self._plain else BAR_INTERVAL
-        self._next = time.monotonic() + self._interval
+        self._began = time.monotonic()
+        self._next = self._began + self._interval
         self._bar = Progress(
             TextColumn("sending"),
             BarColumn(),
@@ -134,7 +135,9 @@ class _Progress:
             return
         self._next = time.monotonic() + self._interval
         p50, p99 = (tally.quantile(share) * 1000 for share in (0.5, 0.99))
-        state = f"answers {dict(tally.answers)}, ack p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+        rate = answered / (time.monotonic() - self._began)
+        answers = ", ".join(f"{status or 'none'}: {count}" for status, count in sorted(tally.answers.items()))
+        state = f"{rate:.0f}/s, answers {answers}, ack p50 {p50:.0f} ms, p99 {p99:.0f} ms"
         self._bar.update(self._task, completed=answered, state=state)
         if self._plain:
             typer.echo(f"{answered} of {self._total}: {state}", err=True)

@@ -56,12 +56,46 @@ class Repo:
             "fork": self.fork,
             "url": url,
             **{f"{link}_url": f"{url}/{link}" for link in _REPOSITORY_LINKS},
+            **_links_of(self.full_name),
+            "created_at": "2019-05-15T15:19:25Z",
+            "updated_at": "2026-10-02T08:11:54Z",
+            "pushed_at": "2026-10-02T08:11:50Z",
+            **dict.fromkeys(("size", "stargazers_count", "watchers_count", "forks_count", "forks", "watchers"), 7),
+            **dict.fromkeys(("open_issues_count", "open_issues"), 3),
+            **dict.fromkeys(("has_issues", "has_projects", "has_downloads", "has_wiki", "allow_forking"), True),
+            **dict.fromkeys(("has_pages", "has_discussions", "archived", "disabled", "is_template"), False),
+            **dict.fromkeys(("homepage", "mirror_url", "license"), None),
+            "web_commit_signoff_required": False,
             "default_branch": "main",
             "language": "Python",
-            "open_issues_count": 3,
             "topics": [],
             "visibility": "public",
+            "custom_properties": {},
         }
+
+
+def _links_of(full_name: str) -> Payload:
+    return {
+        "git_url": f"git://github.com/{full_name}.git",
+        "ssh_url": f"git@github.com:{full_name}.git",
+        "clone_url": f"https://github.com/{full_name}.git",
+        "svn_url": f"https://github.com/{full_name}",
+    }
+
+
+def organization(login: str) -> Payload:
+    """Return an organization object."""
+    url = f"{API}/orgs/{login}"
+    links = ("repos", "events", "hooks", "issues", "members", "public_members")
+    return {
+        "login": login,
+        "id": 21031067,
+        "node_id": "MDEyOk9yZ2FuaXphdGlvbjIxMDMxMDY3",
+        "url": url,
+        **{f"{link}_url": f"{url}/{link}" for link in links},
+        "avatar_url": "https://avatars.githubusercontent.com/u/21031067?v=4",
+        "description": "Gears and more",
+    }
 
 
 def user(login: str) -> Payload:
@@ -111,6 +145,7 @@ def run(repo: Repo, head: Repo, workflow: str, action: str, fields: Mapping[str,
         "workflow_run": body | dict(fields),
         "workflow": {"id": 2823525, "name": workflow, "path": path, "state": "active", "node_id": "W_kwDOCy3Gms4AKxWl"},
         "repository": own,
+        "organization": organization("acme"),
         "sender": sender,
     }
 
@@ -140,6 +175,7 @@ def job(repo: Repo, fields: Mapping[str, Any], gated_at: float | None) -> Payloa
         "action": fields["status"],
         "workflow_job": body | dict(fields),
         "repository": repo.payload(),
+        "organization": organization("acme"),
         "sender": user("octocat"),
     }
     if gated_at is not None:
@@ -165,6 +201,7 @@ def push(repo: Repo, commits: int, at: float) -> Payload:
         "head_commit": listed[0],
         "repository": repo.payload() | {"created_at": 1557933565, "pushed_at": int(at)},
         "pusher": {"name": "octocat", "email": "octocat@github.com"},
+        "organization": organization("acme"),
         "sender": user("octocat"),
     }
 
@@ -188,5 +225,6 @@ def pull_request(repo: Repo, action: str, *, merged: bool, base: str) -> Payload
             "base": {"label": f"acme:{base}", "ref": base, "sha": SHA[::-1], "user": author, "repo": own},
         },
         "repository": own,
+        "organization": organization("acme"),
         "sender": author,
     }

@@ -82,3 +82,29 @@ async def test_processors_killed_under_load_neither_lose_nor_double(
     assert await sending == {202: len(truth.deliveries)}
     await asyncio.gather(first.ready(), second.ready())
     await until(lambda: true_figures(github, truth, first, second), 60)
+
+
+async def test_a_receiver_killed_under_load_loses_nothing_that_it_accepted(
+    start_receiver: Start, start_processor: Start, github: GitHub
+) -> None:
+    receiver, processor = start_receiver(), start_processor()
+    await asyncio.gather(receiver.ready(), processor.ready())
+    truth = Historian(14).history(1000)
+
+    async def deliver_until_accepted(delivery: Delivery) -> None:
+        while True:
+            try:
+                if await github.send(receiver, delivery) == 202:
+                    return
+            except OSError:  # killed before it could answer: the sender cannot know, and sends again
+                pass
+            await asyncio.sleep(0.05)
+
+    sending = asyncio.gather(*(deliver_until_accepted(delivery) for delivery in truth.deliveries))
+    for _ in range(4):
+        await asyncio.sleep(0.3)
+        await receiver.kill()
+        receiver.start()
+        await receiver.ready()
+    await asyncio.wait_for(sending, 60)
+    await until(lambda: true_figures(github, truth, processor), 60)
