@@ -8,46 +8,31 @@ from pathlib import Path
 
 from shared.errors import SettingsError
 from shared.logs import get_logger
+from shared.spool.rows import SCHEMA
 
 FILE = "deliveries.db"
 LOCK = "lock"
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS deliveries (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which they came
-    id TEXT NOT NULL,
-    event TEXT NOT NULL,
-    body BLOB NOT NULL,
-    received_at INTEGER NOT NULL,
-    hook_id TEXT,
-    target_type TEXT,
-    target_id TEXT,
-    attempts INTEGER NOT NULL DEFAULT 0 -- how often a consumer got it
-);
-CREATE TABLE IF NOT EXISTS dead_letters (
-    number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL,
-    event TEXT NOT NULL,
-    body BLOB NOT NULL,
-    received_at INTEGER NOT NULL,
-    hook_id TEXT,
-    target_type TEXT,
-    target_id TEXT,
-    reason TEXT NOT NULL,
-    detail TEXT NOT NULL,
-    dead_at INTEGER NOT NULL -- Unix milliseconds
-);
-"""
+READ_BYTES = 1024 * 1024
+"""Bytes read at a time before the check."""
 
 PRAGMAS = (
-    "auto_vacuum=INCREMENTAL",  # so that a drained backlog gives its space back; before any table is made
     "journal_mode=WAL",
     "synchronous=FULL",  # a commit is on disk when it returns
     "busy_timeout=5000",
     "journal_size_limit=67108864",
+    "cache_size=-16384",
 )
 
+_DAMAGED = frozenset([sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB])
+
 _log = get_logger(__name__)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether SQLite says that what is in the file is not what it wrote."""
+    # The low byte is the primary code: https://www.sqlite.org/rescode.html
+    return isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
 class SpoolFile:
@@ -55,60 +40,150 @@ class SpoolFile:
 
     def __init__(self, directory: Path) -> None:
         """Lock and open. Raises `SettingsError` if the directory cannot be used, or another process has it."""
-        self.directory = directory
+        self._path = directory / FILE
+        self._lock = _locked(directory)
+        self._connection: sqlite3.Connection | None = None
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise SettingsError(
-                f"{directory}: cannot be used ({error.strerror}); takes a writable directory"
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            self._connection = self._opened()
+        except (sqlite3.Error, OSError) as error:
             os.close(self._lock)
-            raise SettingsError(f"{directory}: another promgithub uses it; takes a directory of its own") from error
-        self.connection = self._opened()
+            raise SettingsError(f"{directory}: cannot be used ({error}); takes a writable directory") from error
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection. Raises `sqlite3.OperationalError` while a damaged file could not be replaced."""
+        if self._connection is None:
+            raise sqlite3.OperationalError("there is no file")
+        return self._connection
+
+    def replace(self, damage: str) -> None:
+        """Set the file aside, which turned out to be damaged, and begin a new one.
+
+        Raises `sqlite3.Error` or `OSError` if it cannot be done; may be asked again then.
+        """
+        if self._connection is not None:
+            _set_aside(self._path, damage)
+            # Only now: closing it deletes whatever has the name of its log.
+            self._connection.close()
+            self._connection = None
+        self._connection = self._opened()
 
     def close(self) -> None:
         """Close the file and let another process have the directory."""
-        self.connection.close()
-        os.close(self._lock)
+        try:
+            if self._connection is not None:
+                self._connection.close()
+        finally:
+            os.close(self._lock)
 
     def _opened(self) -> sqlite3.Connection:
-        path = self.directory / FILE
+        if damage := _incomplete(self._path):
+            _set_aside(self._path, damage)
+        if not self._path.exists():
+            _create(self._path)
+        _read_ahead(self._path)
+        # Used by one thread at a time, but not always by the one that opened it.
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
-            return _connect(path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise SettingsError(f"{path}: cannot be opened ({error}); takes a writable directory") from error
-            _set_aside(path, str(error))
-            return _connect(path)
+            damage = _prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        if not damage:
+            return connection
+        _set_aside(self._path, damage)
+        connection.close()
+        return self._opened()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    # Used by one thread at a time, but not always by the one that opened it.
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+def _locked(directory: Path) -> int:
+    """Return the descriptor of the lock, which the kernel releases however the process ends."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SettingsError(f"{directory}: cannot be used ({error.strerror}); takes a writable directory") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise SettingsError(f"{directory}: another promgithub uses it; takes a directory of its own") from error
+    except OSError as error:
+        os.close(lock)
+        raise SettingsError(
+            f"{directory}: cannot be locked ({error.strerror}); takes a directory on a file system with locks"
+        ) from error
+    return lock
+
+
+def _read_ahead(path: Path) -> None:
+    """Read a file from end to end, so that the check, which jumps about in it, is eight times as fast."""
+    buffer = bytearray(READ_BYTES)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def _prepare(connection: sqlite3.Connection) -> str:
+    """Set a connection up and check the file; return what is damaged, if anything is."""
     try:
         for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
         connection.executescript(SCHEMA)
-    except sqlite3.Error:
-        connection.close()
+    except sqlite3.DatabaseError as error:
+        if is_damage(error):
+            return str(error)
         raise
-    return connection
+    return "" if verdict == "ok" else str(verdict)
+
+
+def _create(path: Path) -> None:
+    """Make an empty spool under another name first: a file under its own name is whole, however short this is cut."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    connection = sqlite3.connect(unfinished, isolation_level=None)
+    try:
+        # So that a drained backlog gives its space back; can be set only before there are tables.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.executescript(SCHEMA)
+    finally:
+        connection.close()
+    unfinished.rename(path)
+    _sync(path.parent)
+
+
+def _incomplete(path: Path) -> str:
+    """Return what is wrong if SQLite would take the file for a new one, and delete the log beside it."""
+    if path.exists():
+        return "" if path.stat().st_size else "the file is empty"
+    return "the file is missing, but not its log" if _parts(path) else ""
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return the files that there are of a database: itself, its log, and the index of that."""
+    return [part for end in ("", "-wal", "-shm") if (part := path.with_name(path.name + end)).exists()]
 
 
 def _set_aside(path: Path, damage: str) -> None:
-    suffix = time.strftime(".damaged-%Y%m%dT%H%M%SZ", time.gmtime())
-    for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-        if part.exists():
-            part.rename(part.with_name(part.name + suffix))
+    """Rename a database and what belongs to it, so that SQLite's tools still find them together."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}.damaged-{stamp}-{time.time_ns() % 10**9:09}")
+    for part in _parts(path):
+        part.rename(aside.with_name(aside.name + part.name.removeprefix(path.name)))
+    _sync(path.parent)
     _log.error(
         "the spool was damaged and has been set aside; what was in it is not counted until it is repaired",
-        file=str(path) + suffix,
+        file=str(aside),
         damage=damage,
     )
+
+
+def _sync(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

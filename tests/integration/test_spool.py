@@ -5,19 +5,27 @@ import os
 import random
 import resource
 import signal
+import sqlite3
+import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from shared.broker import Batch
+from shared.broker import Batch, Consumer
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, QueueFull, SettingsError
 from shared.spool import SpoolBroker
-from tests import builders
+
+SOON = 10.0
+A_MOMENT = 0.2
+MIB = 1024 * 1024
 
 PUBLISHER = """
 import asyncio, sys, uuid
@@ -39,7 +47,7 @@ asyncio.run(main())
 """
 
 CONSUMER = """
-import asyncio, sys
+import asyncio, os, sys
 from pathlib import Path
 from shared.spool import SpoolBroker
 
@@ -47,12 +55,12 @@ async def main():
     spool = SpoolBroker(Path(sys.argv[1]), 10**6, 2)
     await spool.start()
     async for batch in (await spool.consume(100)).batches(10, 0):
-        print(len(batch.deliveries), flush=True)
+        ids = " ".join(delivery.id for delivery in batch.deliveries)
+        print("got", ids, flush=True)
         if any(delivery.event == "crash" for delivery in batch.deliveries):
-            sys.stdout.flush()
-            import os
             os._exit(1)
         await batch.ack()
+        print("acked", ids, flush=True)
 
 asyncio.run(main())
 """
@@ -72,26 +80,48 @@ async def everything(spool: SpoolBroker) -> list[Delivery]:
     """Take and ack all that is there."""
     taken: list[Delivery] = []
     consumer = await spool.consume(1000)
-    batches = consumer.batches(100, 0)
-    while len(taken) < spool.deliveries + len(taken):
-        batch: Batch = await anext(batches)
-        taken += batch.deliveries
-        await batch.ack()
+    await consumer.stop()
+    async with asyncio.timeout(60):
+        while spool.deliveries:
+            consumer = await spool.consume(1000)
+            await consumer.stop()
+            async for batch in consumer.batches(100, 0):
+                taken += batch.deliveries
+                await batch.ack()
     return taken
 
 
-async def published_until_refused(spool: SpoolBroker) -> int:
-    """Publish until the spool cannot be written; return how many were confirmed."""
-    for confirmed in range(100):
-        try:
-            await spool.publish(push(50_000))
-        except BrokerUnavailable:
-            return confirmed
-    raise AssertionError("nothing stops it")
+async def next_batch(batches: AsyncIterator[Batch]) -> Batch:
+    async with asyncio.timeout(SOON):
+        return await anext(batches)
 
 
-def push(size: int = 10) -> Delivery:
-    return Delivery(builders.guid(random.random() * 1e6), "push", b"x" * size, 1)  # noqa: S311
+async def held(spool: SpoolBroker, size: int) -> Batch:
+    """Take a batch of at most so many that is not acked."""
+    return await next_batch((await spool.consume(size)).batches(size, 0))
+
+
+async def is_available(spool: SpoolBroker) -> None:
+    async with asyncio.timeout(SOON):
+        while not spool.available:  # noqa: ASYNC110 - the interface has no event for it
+            await asyncio.sleep(0.01)
+
+
+def push(size: int = 10, event: str = "push") -> Delivery:
+    return Delivery(str(uuid.uuid4()), event, os.urandom(size), 1_761_000_000_000)
+
+
+def dead_letters(directory: Path) -> list[tuple[str, str, str]]:
+    """Return the ID, reason and detail of each dead letter in the file of a spool that is closed."""
+    with closing(sqlite3.connect(directory / "deliveries.db")) as connection:
+        return connection.execute("SELECT id, reason, detail FROM dead_letters ORDER BY letter").fetchall()
+
+
+def set_aside(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if ".damaged-" in path.name)
+
+
+# --- Crashes ---
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -100,42 +130,95 @@ async def test_kill_9_loses_nothing_that_was_confirmed(tmp_path: Path, seed: int
         sys.executable, "-c", PUBLISHER, str(tmp_path), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    confirmed = {(await process.stdout.readline()).decode().strip()}
+    first = await process.stdout.readline()
     await asyncio.sleep(random.Random(seed).uniform(0.05, 0.4))  # noqa: S311
     process.send_signal(signal.SIGKILL)
-    confirmed |= {line.decode().strip() for line in (await process.stdout.read()).split(b"\n") if len(line) == 36}
+    output = first + await process.stdout.read()
     await process.wait()
+    confirmed = {line.decode() for line in output.split(b"\n") if len(line) == 36}
     async with opened(tmp_path, size=10**6) as spool:
         there = {delivery.id for delivery in await everything(spool)}
-    assert confirmed - {""} <= there
     assert len(confirmed) > 1
+    assert confirmed <= there
 
 
 async def test_a_delivery_that_crashes_its_consumer_ends_as_a_dead_letter_and_takes_none_along(tmp_path: Path) -> None:
-    crash = Delivery(builders.guid(1), "crash", b"{}", 1)
+    crasher = push(event="crash")
+    published = [push(), push(), crasher, push(), push()]
     async with opened(tmp_path) as spool:
-        for one in [push(), push(), crash, push(), push()]:
+        for one in published:
             await spool.publish(one)
-    crashes = 0
-    while True:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", CONSUMER, str(tmp_path), stdout=asyncio.subprocess.PIPE
-        )
-        try:
-            await asyncio.wait_for(process.wait(), 3)
-        except TimeoutError:  # it survived: nothing crashes it any more
+
+    runs = [await consumed(tmp_path)]
+    while crasher.id in runs[-1].got[-1]:
+        runs.append(await consumed(tmp_path))
+
+    with_it = [batch for run in runs for batch in run.got if crasher.id in batch]
+    assert with_it == [[one.id for one in published], [crasher.id], [crasher.id]]  # alone as often as the limit says
+    acked = [one for run in runs for batch in run.acked for one in batch]
+    assert sorted(acked) == sorted(one.id for one in published if one is not crasher)
+    assert [(letter, reason) for letter, reason, _ in dead_letters(tmp_path)] == [(crasher.id, "delivery_limit")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The batches that a consumer got and acked before it crashed or had nothing left to do."""
+
+    got: list[list[str]]
+    acked: list[list[str]]
+
+
+async def consumed(directory: Path) -> Run:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CONSUMER, str(directory), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    lines: list[list[str]] = []
+    with suppress(TimeoutError):
+        while line := await asyncio.wait_for(process.stdout.readline(), 3):
+            lines.append(line.decode().split())
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
             process.kill()
-            await process.wait()
-            break
-        crashes += 1
-    assert crashes == 3  # together with the others, then alone as often as the limit allows
+    await process.wait()
+    return Run([ids for kind, *ids in lines if kind == "got"], [ids for kind, *ids in lines if kind == "acked"])
+
+
+async def test_what_a_cancelled_publish_has_written_is_handed_out(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
-        depths = await spool.depths()
-        assert (depths.ready, depths.dead_letters) == (0, 1)
+        publishing = asyncio.create_task(spool.publish(push()))
+        await asyncio.sleep(0)
+        publishing.cancel()
+        await asyncio.wait({publishing})
+        await spool.publish(push())
+        assert ((await spool.depths()).ready, len(await everything(spool))) == (2, 2)
 
 
-async def test_deliveries_keep_their_order_over_a_restart(tmp_path: Path) -> None:
-    published = [push() for _ in range(250)]
+async def test_what_was_handed_out_to_a_cancelled_consumer_is_handed_out_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        await spool.publish(push())
+        taking = asyncio.create_task(spool.take(1))
+        await asyncio.sleep(0)
+        taking.cancel()
+        await asyncio.wait({taking})
+        assert len((await held(spool, 1)).deliveries) == 1
+
+
+async def test_a_delivery_that_cannot_be_stored_fails_alone(tmp_path: Path) -> None:
+    unstorable = replace(push(), hook_id="\udcff")
+    async with opened(tmp_path) as spool:
+        outcomes = await asyncio.gather(
+            *(spool.publish(one) for one in (push(), unstorable, push())), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [type(None), UnicodeEncodeError, type(None)]
+        assert (spool.deliveries, spool.available, len(await everything(spool))) == (2, True, 2)
+
+
+# --- Order, batches and commits ---
+
+
+async def test_deliveries_keep_their_order_over_a_restart_and_a_clock_that_steps_back(tmp_path: Path) -> None:
+    published = [replace(push(), received_at=1000 - number) for number in range(250)]
     for part in (published[:100], published[100:]):
         async with opened(tmp_path) as spool:
             for one in part:
@@ -153,12 +236,42 @@ async def test_concurrent_publishes_share_commits(tmp_path: Path) -> None:
         assert spool.commits - before < 20
 
 
+async def test_the_prefetch_bounds_what_is_held_over_several_batches(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        for _ in range(5):
+            await spool.publish(push())
+        batches = (await spool.consume(3)).batches(2, 0)
+        first, second = await next_batch(batches), await next_batch(batches)
+        third = asyncio.create_task(next_batch(batches))
+        await asyncio.sleep(A_MOMENT)
+        assert (len(first.deliveries), len(second.deliveries), third.done()) == (2, 1, False)
+        await first.ack()
+        assert len((await third).deliveries) == 2
+
+
+async def test_acking_twice_is_acking_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        await asyncio.gather(*(spool.publish(push()) for _ in range(3)))
+        batch = await held(spool, 2)
+        await batch.ack()
+        await batch.ack()
+        assert (spool.deliveries, spool.bytes) == (1, 10)
+
+
+async def test_the_largest_delivery_that_github_sends_fits(tmp_path: Path) -> None:
+    largest = push(25 * MIB)
+    async with opened(tmp_path) as spool:
+        await spool.publish(largest)
+        assert await everything(spool) == [largest]
+
+
+# --- Bounds ---
+
+
 async def test_a_full_spool_refuses_by_number_and_by_bytes_until_there_is_room(tmp_path: Path) -> None:
     async with opened(tmp_path / "number", size=3) as spool:
-        for _ in range(3):
-            await spool.publish(push())
-        with pytest.raises(QueueFull):
-            await spool.publish(push())
+        outcomes = await asyncio.gather(*(spool.publish(push()) for _ in range(5)), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [type(None)] * 3 + [QueueFull] * 2
         await everything(spool)
         await spool.publish(push())
     async with opened(tmp_path / "bytes", max_bytes=1000) as spool:
@@ -168,33 +281,143 @@ async def test_a_full_spool_refuses_by_number_and_by_bytes_until_there_is_room(t
         await spool.publish(push(100))
 
 
+@pytest.mark.parametrize("bounds", [(2, 10**6), (1000, 25)], ids=["by number", "by bytes"])
+async def test_dead_letters_are_bounded(tmp_path: Path, bounds: tuple[int, int]) -> None:
+    size, max_bytes = bounds
+    async with opened(tmp_path, size=size, max_bytes=max_bytes) as spool:
+        for _ in range(2):
+            await spool.publish(push())
+            batch = await held(spool, 1)
+            await batch.dead_letter(batch.deliveries[0], "undecodable", "not JSON")
+            await batch.ack()
+        await spool.publish(push())
+        batch = await held(spool, 1)
+        with pytest.raises(QueueFull):
+            await batch.dead_letter(batch.deliveries[0], "undecodable", "not JSON")
+        assert (await spool.depths()).dead_letters == 2
+
+
+async def test_a_crasher_that_finds_no_room_among_the_dead_letters_is_kept_and_not_handed_out(tmp_path: Path) -> None:
+    async with opened(tmp_path, size=1) as spool:
+        await spool.publish(push())
+        batch = await held(spool, 1)
+        await batch.dead_letter(batch.deliveries[0], "undecodable", "not JSON")
+        await batch.ack()
+        await spool.publish(push())
+        await held(spool, 1)
+    async with opened(tmp_path, size=2, limit=0, max_bytes=10) as spool:
+        with capture_logs() as logs:
+            taken = await spool.take(1)
+        assert (list(taken.entries), spool.deliveries, [line["log_level"] for line in logs]) == ([], 1, ["error"])
+    async with opened(tmp_path, limit=0) as spool:
+        await spool.take(1)
+        assert ((await spool.depths()).ready, (await spool.depths()).dead_letters) == (0, 2)
+
+
 async def test_a_drained_backlog_gives_its_space_back(tmp_path: Path) -> None:
+    file = tmp_path / "deliveries.db"
     async with opened(tmp_path) as spool:
-        for _ in range(100):
-            await spool.publish(push(100_000))
+        await asyncio.gather(*(spool.publish(push(100_000)) for _ in range(600)))
         await everything(spool)
-    assert (tmp_path / "deliveries.db").stat().st_size < 1_000_000
+        async with asyncio.timeout(SOON):
+            while file.stat().st_size > 20 * MIB:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("damage", [b"this is not a database" * 1000, None])
-async def test_a_damaged_file_is_set_aside_with_a_loud_error(tmp_path: Path, damage: bytes | None) -> None:
+async def test_space_is_used_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        for _ in range(50):
+            await asyncio.gather(*(spool.publish(push(20_000)) for _ in range(20)))
+            await everything(spool)
+    assert (tmp_path / "deliveries.db").stat().st_size < 2 * MIB
+
+
+# --- Damage ---
+
+
+@pytest.mark.parametrize("damage", ["a text", "overwritten", "truncated", "emptied"])
+async def test_a_damaged_file_is_set_aside_with_a_loud_error(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "deliveries.db"
     async with opened(tmp_path) as spool:
         for _ in range(200):
             await spool.publish(push(3000))
     content = file.read_bytes()
-    spoilt = damage if damage is not None else content[:4096] + b"\xaa" * 40_000 + content[44_096:]
+    spoilt = {
+        "a text": b"this is not a database\n" * 1000,
+        "overwritten": content[:300_000] + b"\xaa" * 40_000 + content[340_000:],
+        "truncated": content[: len(content) // 2],
+        "emptied": b"",
+    }[damage]
     file.write_bytes(spoilt)
+
     with capture_logs() as logs:
         async with opened(tmp_path) as spool:
             assert spool.deliveries == 0
             await spool.publish(push())
+
     assert [line["log_level"] for line in logs] == ["error"]
-    (aside,) = (name for name in os.listdir(tmp_path) if ".db.damaged-" in name)
-    assert (tmp_path / aside).read_bytes()[4096:] == spoilt[4096:]
+    assert logs[0]["file"] == str(set_aside(tmp_path)[0])
+    # SQLite may have noted in the header that the file is open.
+    assert set_aside(tmp_path)[0].read_bytes()[4096:] == spoilt[4096:]
+    async with opened(tmp_path) as spool:
+        assert len(await everything(spool)) == 1
 
 
-async def test_a_second_process_on_the_directory_is_refused(tmp_path: Path) -> None:
+async def test_a_log_without_its_file_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "deliveries.db-wal").write_bytes(b"what was confirmed last")
+    async with opened(tmp_path) as spool:
+        await spool.publish(push())
+    assert [path.read_bytes() for path in set_aside(tmp_path)] == [b"what was confirmed last"]
+
+
+async def test_a_file_that_is_damaged_while_it_is_used_is_set_aside_and_work_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "deliveries.db"
+    async with opened(tmp_path, size=10_000) as spool:
+        await asyncio.gather(*(spool.publish(push(10_000)) for _ in range(4000)))
+        old = await held(spool, 1)
+        with file.open("r+b") as opened_file:
+            opened_file.seek(8192)
+            opened_file.write(b"\xaa" * (file.stat().st_size - 8192))
+        with capture_logs() as logs:
+            consumer = await spool.consume(5000)
+            consuming = asyncio.create_task(acked_until(consumer, b"new"))
+            async with asyncio.timeout(30):
+                while not set_aside(tmp_path):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                await is_available(spool)
+                await spool.publish(replace(push(), body=b"new"))
+                await consuming
+        assert "error" in [line["log_level"] for line in logs]
+        await spool.publish(push())
+        await old.dead_letter(old.deliveries[0], "undecodable", "not JSON")
+        await old.ack()  # has the number of another delivery in the new file
+        depths = await spool.depths()
+        assert (spool.deliveries, depths.ready, depths.dead_letters) == (1, 1, 1)
+
+
+async def acked_until(consumer: Consumer, body: bytes) -> None:
+    async for batch in consumer.batches(100, 0):
+        await batch.ack()
+        if batch.deliveries[-1].body == body:
+            return
+
+
+# --- One process at a time ---
+
+
+async def test_a_second_process_on_the_directory_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+    first = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PUBLISHER, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert first.stdout is not None
+    await first.stdout.readline()
+
+    with pytest.raises(SettingsError, match=f"^{tmp_path}: another promgithub uses it; takes a directory of its own$"):
+        await SpoolBroker(tmp_path, 10, 20).start()
+
+    first.kill()
+    await first.stdout.read()
+    await first.wait()
     async with opened(tmp_path):
         with pytest.raises(SettingsError, match="another promgithub uses it"):
             await SpoolBroker(tmp_path, 10, 20).start()
@@ -208,19 +431,123 @@ async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> No
         await SpoolBroker(tmp_path / "file", 10, 20).start()
 
 
-async def test_a_full_disk_refuses_and_recovers_without_losing_what_was_confirmed(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        async with opened(tmp_path) as spool:
-            await spool.publish(push(50_000))
-            resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, before[1]))
-            confirmed = 1 + await published_until_refused(spool)
+# --- A disk that is full, or does not answer ---
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    """A directory where little can be written; `mounted`: it is a file system of its own."""
+
+    directory: Path
+    mounted: bool
+
+    @contextmanager
+    def full(self, room: int) -> Iterator[None]:
+        """Let no more than so many bytes be written, to one file."""
+        if self.mounted:
+            ballast = self.directory / "ballast"
+            free = os.statvfs(self.directory)
+            ballast.write_bytes(b"x" * max(0, free.f_bavail * free.f_frsize - room))
+            yield
+            ballast.unlink()
+        else:
+            before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            sizes = (path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes, default=0) + room, before[1]))
+            yield
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-            await spool.publish(push(50_000))
-            assert spool.deliveries == confirmed + 1
-        async with opened(tmp_path) as spool:
-            assert len(await everything(spool)) == confirmed + 1
+
+
+@pytest.fixture(params=["a file system", "a limit"])
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]:
+    """Give a small file system, or where none may be mounted, a limit on the size of files; and always the latter."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(tmp_path)]
+    mounted = (
+        request.param == "a file system" and subprocess.run(command, check=False, capture_output=True).returncode == 0
+    )
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield SmallDisk(tmp_path, mounted)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+async def published_until_refused(spool: SpoolBroker, size: int) -> int:
+    """Publish until the spool cannot be written; return how many were confirmed."""
+    for confirmed in range(1000):
+        try:
+            await spool.publish(push(size))
+        except BrokerUnavailable:
+            return confirmed
+    raise AssertionError("nothing stops it")
+
+
+async def test_a_full_disk_refuses_and_recovers_without_losing_what_was_confirmed(small_disk: SmallDisk) -> None:
+    async with opened(small_disk.directory / "spool") as spool:
+        await spool.publish(push(50_000))
+        with small_disk.full(400_000):
+            confirmed = 1 + await published_until_refused(spool, 50_000)
+            assert not spool.available
+            assert spool.deliveries == confirmed
+        await is_available(spool)
+        await spool.publish(push(50_000))
+        assert spool.deliveries == confirmed + 1
+    async with opened(small_disk.directory / "spool") as spool:
+        assert len(await everything(spool)) == confirmed + 1
+
+
+async def test_a_full_disk_gives_deliveries_back_that_cannot_be_acked(small_disk: SmallDisk) -> None:
+    async with opened(small_disk.directory / "spool") as spool:
+        await asyncio.gather(*(spool.publish(push(1000)) for _ in range(2)))
+        batches = (await spool.consume(100)).batches(2, 0)
+        batch = await next_batch(batches)
+        with small_disk.full(0):
+            await nothing_fits(spool)
+            there = spool.deliveries
+            await batch.ack()
+            assert spool.deliveries == there
+        for delivery in batch.deliveries:
+            again = await next_batch(batches)
+            assert list(again.deliveries) == [delivery]
+            await again.ack()
+        assert spool.deliveries == there - 2
+
+
+async def test_a_consumer_outlives_a_full_disk(small_disk: SmallDisk) -> None:
+    async with opened(small_disk.directory / "spool") as spool:
+        await asyncio.gather(*(spool.publish(push()) for _ in range(50)))
+        with small_disk.full(0):
+            await nothing_fits(spool)
+            with pytest.raises(BrokerUnavailable):
+                while (await spool.take(1)).entries:  # marking one as handed out needs less room than anything else
+                    pass
+            waiting = asyncio.create_task(held(spool, 1))
+            await asyncio.sleep(A_MOMENT)
+            assert not waiting.done()
+        assert len((await waiting).deliveries) == 1
+
+
+async def nothing_fits(spool: SpoolBroker) -> None:
+    """Use up what little room a full disk still has in the file."""
+    await published_until_refused(spool, 50_000)
+    await published_until_refused(spool, 10)
+
+
+@pytest.mark.timeout(60)
+async def test_a_file_that_is_held_up_blocks_neither_the_loop_nor_the_close(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        with closing(sqlite3.connect(tmp_path / "deliveries.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            publishing = asyncio.create_task(spool.publish(push()))
+            longest = 0.0
+            while not publishing.done():
+                began = time.monotonic()
+                await asyncio.sleep(0.01)
+                longest = max(longest, time.monotonic() - began)
+            assert isinstance(publishing.exception(), BrokerUnavailable)
+            assert longest < 1
+            other.execute("ROLLBACK")
+        await is_available(spool)
+        await spool.publish(push())
