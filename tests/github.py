@@ -54,11 +54,23 @@ class GitHub:
         await self._client.close()
 
     async def send(self, receiver: Process, delivery: Delivery) -> int:
-        """Send one delivery; return the answer's status."""
+        """Send one delivery; return the answer's status, or 0 if there was no answer."""
         url = f"{receiver.service_url}/webhook"
-        async with self._slots, self._client.post(url, data=delivery.body, headers=headers(delivery)) as answer:
-            await answer.read()
-            return answer.status
+        async with self._slots:
+            try:
+                async with self._client.post(url, data=delivery.body, headers=headers(delivery)) as answer:
+                    await answer.read()
+                    return answer.status
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
+                return 0
+
+    async def deliver(self, receiver: Process, delivery: Delivery) -> int:
+        """Send one delivery until it is accepted, as GitHub does when asked to; return how often it was not."""
+        refused = 0
+        while await self.send(receiver, delivery) != 202:
+            refused += 1
+            await asyncio.sleep(0.05)
+        return refused
 
     async def send_all(self, receiver: Process, deliveries: Iterable[Delivery]) -> Mapping[int, int]:
         """Send deliveries, many at a time; return how often each status was answered."""

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 
 from promgithub.simulation.histories import Historian, History
-from shared.delivery import Delivery
 from tests import figures
 from tests.figures import Figures
 from tests.github import SECRET, GitHub, until
@@ -53,15 +52,8 @@ async def test_a_broker_killed_under_load_costs_a_503_and_loses_nothing_accepted
     half = len(truth.deliveries) // 2
     assert await github.send_all(receiver, truth.deliveries[:half]) == {202: half}
 
-    async def deliver_until_accepted(delivery: Delivery) -> int:
-        refused = 0
-        while await github.send(receiver, delivery) != 202:
-            refused += 1
-            await asyncio.sleep(0.2)
-        return refused
-
     await private_rabbit.kill()
-    sending = asyncio.gather(*(deliver_until_accepted(delivery) for delivery in truth.deliveries[half:]))
+    sending = asyncio.gather(*(github.deliver(receiver, delivery) for delivery in truth.deliveries[half:]))
     await asyncio.sleep(1)
     await private_rabbit.start()
     assert sum(await asyncio.wait_for(sending, 60)) > 0
@@ -91,16 +83,7 @@ async def test_a_receiver_killed_under_load_loses_nothing_that_it_accepted(
     await asyncio.gather(receiver.ready(), processor.ready())
     truth = Historian(14).history(1000)
 
-    async def deliver_until_accepted(delivery: Delivery) -> None:
-        while True:
-            try:
-                if await github.send(receiver, delivery) == 202:
-                    return
-            except OSError:  # killed before it could answer: the sender cannot know, and sends again
-                pass
-            await asyncio.sleep(0.05)
-
-    sending = asyncio.gather(*(deliver_until_accepted(delivery) for delivery in truth.deliveries))
+    sending = asyncio.gather(*(github.deliver(receiver, delivery) for delivery in truth.deliveries))
     for _ in range(4):
         await asyncio.sleep(0.3)
         await receiver.kill()

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from promgithub.simulation.histories import Historian, History
-from shared.delivery import Delivery
 from tests import builders, figures
 from tests.figures import Figures
 from tests.github import SECRET, GitHub, until
@@ -54,16 +53,7 @@ async def test_kill_9_at_any_instant_loses_no_accepted_delivery_and_counts_none_
     await standalone.ready()
     truth = Historian(22).history(1120)
 
-    async def deliver_until_accepted(delivery: Delivery) -> None:
-        while True:
-            try:
-                if await github.send(standalone, delivery) == 202:
-                    return
-            except OSError:
-                pass
-            await asyncio.sleep(0.05)
-
-    sending = asyncio.gather(*(deliver_until_accepted(delivery) for delivery in truth.deliveries))
+    sending = asyncio.gather(*(github.deliver(standalone, delivery) for delivery in truth.deliveries))
     for _ in range(6):
         await asyncio.sleep(chance.uniform(0.2, 1.2))
         await standalone.kill()
