@@ -148,7 +148,7 @@ def _top(url: str) -> list[str]:
         lines = answer.read().decode().splitlines()
     wanted = ("promgithub_workflow_status_total", "promgithub_job_queued", "promgithub_job_in_progress")
     counted = [line for line in lines if line.startswith(wanted)]
-    return counted[:SHOWN]
+    return sorted(counted)[:SHOWN]
 
 
 if __name__ == "__main__":
