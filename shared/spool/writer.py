@@ -19,8 +19,8 @@ from shared.waiting import is_set_within
 WRITE_SECONDS = 5.0
 """Deadline of a transaction, of GitHub's ten seconds; a disk that needs longer counts as away."""
 
-CLOSE_SECONDS = 5.0
-"""How long `close` waits for what was asked for."""
+CLOSE_SECONDS = 2.0
+"""How long `close` waits for what was asked for, and then for the file to be closed."""
 
 PROBE_SECONDS = 1.0
 """Seconds between looks at whether a file that could not be written can be written again."""
@@ -98,13 +98,14 @@ class Writer:
         self._closed.set()
         self._work.set()
         if self._file is not None:
-            try:
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await asyncio.gather(*self._tasks)
-                    await self._in_thread(self._file.close)
-            except TimeoutError:
+            _, unfinished = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+            for task in unfinished:
+                task.cancel()
+            # Should the thread not come to it in time, it does when the disk answers, and until then has the directory.
+            closing = asyncio.ensure_future(self._in_thread(self._file.close))
+            if not (await asyncio.wait({closing}, timeout=CLOSE_SECONDS))[0]:
                 _log.error("the spool's disk does not answer; what was not confirmed may be lost")
-            except sqlite3.Error as error:
+            elif error := closing.exception():
                 _log.warning("the spool was not closed in order", error=str(error))
         _fail(self._take(), "the spool was closed")
         self._file, self.works = None, False
@@ -126,17 +127,8 @@ class Writer:
             _fail(group, "the spool was damaged, and no new one could be begun")
             return
         operations = [one.operation for one in group]
-        job = asyncio.ensure_future(self._in_thread(self._transactions, self.state, operations))
         try:
-            while not (await asyncio.wait({job}, timeout=WRITE_SECONDS))[0]:
-                # Those in the thread may still be written; those behind them are not even tried.
-                self._broken(f"not written within {WRITE_SECONDS:g} s")
-                _fail([*group, *self._take()], f"the spool was not written within {WRITE_SECONDS:g} s")
-        except asyncio.CancelledError:
-            _fail(group, "the spool was closed before it was written")
-            raise
-        try:
-            self.state, results = job.result()
+            self.state, results = await self._watched(group, self._transactions, self.state, operations)
         except sqlite3.Error as error:
             self._broken(str(error))
             _fail(group, f"the spool cannot be written ({error})")
@@ -148,6 +140,23 @@ class Writer:
             for one, result in zip(group, results, strict=True):
                 _settle(one.future, result)
         self._committed()
+
+    async def _watched(
+        self, group: Sequence[_Request], function: Callable[..., _Result], *arguments: object
+    ) -> _Result:
+        """Return what the thread makes of a function, for a group and however long that takes.
+
+        Only those who asked do not wait so long: the group, which may still be written, and those who come meanwhile.
+        """
+        job = asyncio.ensure_future(self._in_thread(function, *arguments))
+        try:
+            while not (await asyncio.wait({job}, timeout=WRITE_SECONDS))[0]:
+                self._broken(f"no answer within {WRITE_SECONDS:g} s")
+                _fail([*group, *self._take()], f"the spool was not written within {WRITE_SECONDS:g} s")
+        except asyncio.CancelledError:
+            _fail(group, "the spool was closed before it was written")
+            raise
+        return job.result()
 
     def _transactions(self, state: State, operations: Sequence[Operation[Any]]) -> tuple[State, list[Any]]:
         """Do operations in one transaction, or each in its own if one of them is at fault.
@@ -190,7 +199,7 @@ class Writer:
         What consumers have of the old one stays with them, and is not in the new one.
         """
         try:
-            self.state = await self._in_thread(self._replace, self._damage)
+            self.state = await self._watched((), self._replace, self._damage)
         except (sqlite3.Error, OSError) as error:
             _log.error("no new spool could be begun", error=str(error))
             return False
@@ -212,7 +221,7 @@ class Writer:
     async def _tidied(self) -> bool:
         """Give some space back; return whether there is more to give."""
         try:
-            return await self._in_thread(self._vacuum)
+            return await self._watched((), self._vacuum)
         except sqlite3.Error as error:
             _log.warning("unused space could not be given back", error=str(error))
             return False

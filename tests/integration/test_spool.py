@@ -251,11 +251,16 @@ async def test_the_prefetch_bounds_what_is_held_over_several_batches(tmp_path: P
 
 async def test_acking_twice_is_acking_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
-        await asyncio.gather(*(spool.publish(push()) for _ in range(3)))
-        batch = await held(spool, 2)
+        await asyncio.gather(*(spool.publish(push()) for _ in range(5)))
+        batches = (await spool.consume(2)).batches(2, 0)
+        batch = await next_batch(batches)
         await batch.ack()
         await batch.ack()
-        assert (spool.deliveries, spool.bytes) == (1, 10)
+        await next_batch(batches)
+        beyond_the_prefetch = asyncio.create_task(next_batch(batches))
+        await asyncio.sleep(A_MOMENT)
+        assert (spool.deliveries, spool.bytes, beyond_the_prefetch.done()) == (3, 30, False)
+        beyond_the_prefetch.cancel()
 
 
 async def test_the_largest_delivery_that_github_sends_fits(tmp_path: Path) -> None:
@@ -374,7 +379,7 @@ async def test_a_file_that_is_damaged_while_it_is_used_is_set_aside_and_work_goe
     file = tmp_path / "deliveries.db"
     async with opened(tmp_path, size=10_000) as spool:
         await asyncio.gather(*(spool.publish(push(10_000)) for _ in range(4000)))
-        old = await held(spool, 1)
+        old = await held(spool, 2)
         with file.open("r+b") as opened_file:
             opened_file.seek(8192)
             opened_file.write(b"\xaa" * (file.stat().st_size - 8192))
@@ -390,7 +395,7 @@ async def test_a_file_that_is_damaged_while_it_is_used_is_set_aside_and_work_goe
         assert "error" in [line["log_level"] for line in logs]
         await spool.publish(push())
         await old.dead_letter(old.deliveries[0], "undecodable", "not JSON")
-        await old.ack()  # has the number of another delivery in the new file
+        await old.ack()  # in the new file others have these numbers
         depths = await spool.depths()
         assert (spool.deliveries, depths.ready, depths.dead_letters) == (1, 1, 1)
 
@@ -520,7 +525,7 @@ async def test_a_consumer_outlives_a_full_disk(small_disk: SmallDisk) -> None:
         await asyncio.gather(*(spool.publish(push()) for _ in range(50)))
         with small_disk.full(0):
             await nothing_fits(spool)
-            with pytest.raises(BrokerUnavailable):
+            with suppress(BrokerUnavailable):
                 while (await spool.take(1)).entries:  # marking one as handed out needs less room than anything else
                     pass
             waiting = asyncio.create_task(held(spool, 1))
@@ -536,10 +541,9 @@ async def nothing_fits(spool: SpoolBroker) -> None:
 
 
 @pytest.mark.timeout(60)
-async def test_a_file_that_is_held_up_blocks_neither_the_loop_nor_the_close(tmp_path: Path) -> None:
+async def test_a_file_that_is_held_up_does_not_block_the_loop(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
-        with closing(sqlite3.connect(tmp_path / "deliveries.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with held_up(tmp_path):
             publishing = asyncio.create_task(spool.publish(push()))
             longest = 0.0
             while not publishing.done():
@@ -548,6 +552,33 @@ async def test_a_file_that_is_held_up_blocks_neither_the_loop_nor_the_close(tmp_
                 longest = max(longest, time.monotonic() - began)
             assert isinstance(publishing.exception(), BrokerUnavailable)
             assert longest < 1
-            other.execute("ROLLBACK")
         await is_available(spool)
         await spool.publish(push())
+
+
+@pytest.mark.timeout(60)
+async def test_closing_a_file_that_is_held_up_ends_within_seconds_and_confirms_nothing(tmp_path: Path) -> None:
+    spool = SpoolBroker(tmp_path, 10, 20)
+    await spool.start()
+    with held_up(tmp_path):
+        publishing = asyncio.create_task(spool.publish(push()))
+        await asyncio.sleep(A_MOMENT)
+        async with asyncio.timeout(SOON / 2):
+            await spool.close()
+        assert isinstance(publishing.exception(), BrokerUnavailable)
+    async with asyncio.timeout(SOON):
+        while True:
+            try:
+                async with opened(tmp_path):
+                    break
+            except SettingsError:  # the thread still has it
+                await asyncio.sleep(0.1)
+
+
+@contextmanager
+def held_up(directory: Path) -> Iterator[None]:
+    """Let nobody else write to the file."""
+    with closing(sqlite3.connect(directory / "deliveries.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
