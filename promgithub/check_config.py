@@ -5,35 +5,33 @@ from typing import Annotated
 import typer
 
 from shared import settings
-from shared.errors import SettingsError
+
+DEFAULT_ROLES = ("ingest", "processor")
+"""The roles that share an environment; standalone takes another database."""
 
 
 def command(
     role: Annotated[
-        str | None, typer.Argument(help=f"One of {', '.join(settings.ROLES)}; all of them unless given.")
+        str | None,
+        typer.Argument(help=f"One of {', '.join(settings.ROLES)}; {' and '.join(DEFAULT_ROLES)} unless given."),
     ] = None,
 ) -> None:
     """Print the settings in effect, secrets masked, and every problem found in them."""
     if role is not None and role not in settings.ROLES:
         raise typer.BadParameter(f"got {role!r}, takes one of {', '.join(settings.ROLES)}")
-    problems = False
-    for name, declared in settings.ROLES.items():
-        if role in {None, name}:
-            problems |= not _show(name, declared)
+    fine = [_show(name) for name in ([role] if role else DEFAULT_ROLES)]
     for warning in settings.unknown_variables():
         typer.echo(f"warning: {warning}")
-    if problems:
+    if not all(fine):
         raise typer.Exit(1)
 
 
-def _show(role: str, declared: type[settings.CommonSettings]) -> bool:
+def _show(role: str) -> bool:
+    """Print what there is to say of a role; return whether it can start."""
+    effective, problems = settings.check(settings.ROLES[role])
     typer.echo(f"{role}:")
-    try:
-        loaded = settings.load(declared)
-    except SettingsError as error:
-        for line in str(error).splitlines():
-            typer.echo(f"  problem: {line}")
-        return False
-    for setting in settings.effective(loaded):
+    for setting in effective:
         typer.echo(f"  {setting.variable} = {setting.value or '(not set)'}  ({setting.source})")
-    return True
+    for problem in problems:
+        typer.echo(f"  problem: {problem}")
+    return not problems

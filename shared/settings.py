@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, TypeVar, get_args
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.errors import SettingsError
 from shared.logs import FORMATS, LEVELS
@@ -26,6 +26,7 @@ PREFIX = "PROMGITHUB_"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d{1,9})([smhd])")
 _LONGEST = timedelta(days=3650)
+_SECRET_PARAMETER = re.compile(r"([^&;=]*(?:pass|secret|token)[^&;=]*=)[^&;]*", re.IGNORECASE)
 
 
 def parse_duration(text: object) -> timedelta:
@@ -48,21 +49,47 @@ def format_duration(duration: timedelta) -> str:
     return f"{seconds // _UNITS[unit]}{unit}"
 
 
+class Url(SecretStr):
+    """A URL that may contain a password, which is masked wherever the URL is shown."""
+
+    def _display(self) -> str:
+        return _masked(self.get_secret_value())
+
+
 def _checked_url(*schemes: str) -> AfterValidator:
-    def check(value: SecretStr) -> SecretStr:
-        parts = urlsplit(value.get_secret_value())
-        parts.port  # noqa: B018 - raises ValueError if it is no number
-        if parts.scheme not in schemes or not (parts.hostname or parts.scheme == "sqlite"):
+    def check(value: Url) -> Url:
+        text = value.get_secret_value()
+        if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)) or not _leads_somewhere(urlsplit(text)):
             raise ValueError("not such a URL")
         return value
 
     return AfterValidator(check)
 
 
+def _leads_somewhere(parts: SplitResult) -> bool:
+    """Tell whether a URL names a file or a server. Raises `ValueError` if its port is no number."""
+    if parts.scheme == "sqlite":
+        return not parts.netloc and len(parts.path) > 1
+    # A password with an unencoded / ? or # in it would be taken for the host, and the rest of it be shown.
+    cut_short = parts.fragment or "@" in parts.path + parts.query
+    return not cut_short and parts.port != 0 and bool(parts.hostname or "host" in parse_qs(parts.query))
+
+
+def _masked(url: str) -> str:
+    """Return a URL without its passwords; libpq and others also take them as parameters."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return url
+    userinfo, at, host = parts.netloc.rpartition("@")
+    user, colon, _ = userinfo.partition(":")
+    query = _SECRET_PARAMETER.sub(r"\1***", parts.query)
+    return f"{parts.scheme}://{user}{colon and ':***'}{at}{host}{parts.path}{query and f'?{query}'}"
+
+
 def _checked_pattern(pattern: str) -> str:
     try:
         re.compile(pattern.replace("<default>", "main"))
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from error
     return pattern
 
@@ -83,33 +110,45 @@ def _count(default: int, meaning: str, most: int) -> Any:
     return _setting(default, meaning, f"a whole number from 1 to {most}", ge=1, le=most)
 
 
-Url = SecretStr
-"""A URL that may contain a password; masked wherever it is shown."""
-
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+_ENCODED = "special characters of a password percent-encoded"
 
 _TAKES_DURATION = "a number and a unit s, m, h or d, such as 90s or 8d"
 
 
-class _FileSource(EnvSettingsSource):
-    """Reads the variable `…_FILE` and gives the content of the file that it names."""
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the environment says of a setting: the text, where that came from, and how to speak of it in a message."""
+
+    text: str
+    source: str
+    named: str
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """Reads the variables, and the files that `…_FILE` variables name."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        path = self.env_vars.get(f"{self.env_prefix}{field_name}_file".lower())
-        if not path or f"{field_name}_file" in self.settings_cls.model_fields or _unusable(path):
-            return None, field_name, False
-        return Path(path).read_text("utf-8").rstrip("\r\n"), field_name, False
+        """Return what is given for a field, or None."""
+        given = _given(self.settings_cls, field_name)
+        return given and given.text, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return what is given for any field."""
+        fields = self.settings_cls.model_fields
+        return {name: given.text for name in fields if (given := _given(self.settings_cls, name)) is not None}
 
 
 class CommonSettings(BaseSettings):
     """What every role needs."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True)
 
     amqp_url: Annotated[Url, _checked_url("amqp", "amqps")] = _setting(
-        SecretStr("amqp://guest:guest@localhost:5672/"),
+        Url("amqp://guest:guest@localhost:5672/"),
         "RabbitMQ 3.10 to 4.x",
-        "a URL amqp://… or amqps://…",
+        f"a URL amqp://… or amqps://…, {_ENCODED}",
     )
     queue_name: str = _setting(
         "promgithub.deliveries",
@@ -139,7 +178,7 @@ class CommonSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read variables and the files that variables name, and nothing else."""
-        return init_settings, env_settings, _FileSource(settings_cls)
+        return init_settings, _Environment(settings_cls)
 
 
 class IngestSettings(CommonSettings):
@@ -164,9 +203,9 @@ class ProcessorSettings(CommonSettings):
     """The settings of the processor."""
 
     database_url: Annotated[Url, _checked_url("postgresql", "postgres", "sqlite")] = _setting(
-        SecretStr("postgresql://postgres@localhost:5432/promgithub"),
+        Url("postgresql://postgres@localhost:5432/promgithub"),
         "PostgreSQL 13 or newer",
-        "a URL postgresql://… or sqlite:///…",
+        f"a URL postgresql://…, {_ENCODED}, or sqlite:///…",
     )
     admin_port: int = _port(8082, "port of `/metrics`, `/livez` and `/readyz`")
     prefetch: int = _count(1000, "deliveries that a processor holds unacknowledged", 65_535)
@@ -183,7 +222,7 @@ class ProcessorSettings(CommonSettings):
     branches: Annotated[str, AfterValidator(_checked_pattern)] = _setting(
         "<default>|main|master|release/.*",
         "branches kept as label values, the others become `other`; `.*` keeps all",
-        "a regular expression, with <default> for the repository's default branch",
+        "a regular expression, with `<default>` for the repository's default branch",
     )
     max_series: int = _count(
         10_000, "series that a metric may have; the rest falls into label value `__overflow__`", 10_000_000
@@ -197,7 +236,7 @@ class StandaloneSettings(ProcessorSettings, IngestSettings):
     """The settings of both in one process. Those of RabbitMQ have no effect there."""
 
     database_url: Annotated[Url, _checked_url("sqlite")] = _setting(
-        SecretStr("sqlite:///promgithub.db"),
+        Url("sqlite:///promgithub.db"),
         "SQLite file, relative to the data directory",
         "a URL sqlite:///…",
     )
@@ -227,14 +266,22 @@ def load(settings: type[_Settings]) -> _Settings:
 
     Raises `SettingsError` with one line per problem: the variable, what it got, and what it takes.
     """
-    problems = list(_file_problems(settings))
-    try:
-        loaded = settings()
-    except ValidationError as error:
-        problems += [_problem(settings, str(e["loc"][0])) for e in error.errors(include_input=False)]
+    loaded, problems = _read(settings)
     if problems:
-        raise SettingsError("\n".join(dict.fromkeys(problems)))
+        raise SettingsError("\n".join(problems.values()))
     return loaded
+
+
+def check(settings: type[CommonSettings]) -> tuple[list[Effective], list[str]]:
+    """Return every setting of a role that is as it should be, as it is in effect, and a line for each that is not."""
+    loaded, problems = _read(settings)
+    sources = {name: _given(settings, name) for name in settings.model_fields}
+    fine = [
+        Effective(_variable(name), _shown(getattr(loaded, name)), given.source if given else "default")
+        for name, given in sources.items()
+        if name not in problems
+    ]
+    return fine, list(problems.values())
 
 
 def unknown_variables() -> list[str]:
@@ -245,14 +292,6 @@ def unknown_variables() -> list[str]:
         likely = get_close_matches(name, known, 1)
         warnings.append(f"{name}: no such setting" + (f"; did you mean {likely[0]}?" if likely else ""))
     return warnings
-
-
-def effective(settings: CommonSettings) -> list[Effective]:
-    """Return every setting of a role as it is in effect."""
-    return [
-        Effective(_variable(name), _shown(getattr(settings, name)), _source(name))
-        for name in type(settings).model_fields
-    ]
 
 
 def markdown() -> str:
@@ -296,19 +335,44 @@ def _takes(field: FieldInfo) -> str:
     return str(extra["takes"]) if isinstance(extra, dict) else ""
 
 
-def _file_problems(settings: type[CommonSettings]) -> Iterator[str]:
-    """Yield what is wrong with the variables that name files, before their content is looked at."""
+def _read(settings: type[_Settings]) -> tuple[_Settings, Mapping[str, str]]:
+    """Return the settings, with the default in place of whatever is wrong, and the problem of each such field."""
+    problems = dict(_file_problems(settings))
+    try:
+        return settings(), problems
+    except ValidationError as error:
+        wrong = [str(e["loc"][0]) for e in error.errors(include_input=False)]
+    problems = {name: _problem(settings, name) for name in wrong} | problems
+    defaults = {name: settings.model_fields[name].default for name in wrong}
+    return settings(**defaults), {name: problems[name] for name in settings.model_fields if name in problems}
+
+
+def _given(settings: type[BaseSettings], name: str) -> _Given | None:
+    """Return what the environment says of a field, or None if nothing that can be read."""
+    variable = _variable(name)
+    if text := os.environ.get(variable):
+        return _Given(text, "environment", repr(text))
+    path = os.environ.get(f"{variable}_FILE")
+    # Where the path itself is a setting, its content is not read here.
+    if not path or f"{name}_file" in settings.model_fields or _unusable(path):
+        return None
+    return _Given(Path(path).read_text("utf-8").rstrip("\r\n"), "file", f"the content of {path!r}")
+
+
+def _file_problems(settings: type[CommonSettings]) -> Iterator[tuple[str, str]]:
+    """Yield each field for which a variable names a file that cannot be used, and what is wrong with it."""
     for name, field in settings.model_fields.items():
         file_variable = f"{_variable(name)}_FILE"
         path = os.environ.get(file_variable)
         if path and not name.endswith("_file"):
             if os.environ.get(_variable(name)):
-                yield f"{_variable(name)}: set, and {file_variable} too; takes one of them"
+                yield name, f"{_variable(name)}: set, and {file_variable} too; takes one of them"
             elif wrong := _unusable(path):
-                yield f"{file_variable}: got {path!r} ({wrong}), takes the path of a file that holds {_takes(field)}"
+                takes = f"the path of a file that holds {_takes(field)}"
+                yield name, f"{file_variable}: got {path!r} ({wrong}), takes {takes}"
     if issubclass(settings, IngestSettings) and not any(map(os.environ.get, _names("webhook_secret"))):
         variable = _variable("webhook_secret")
-        yield f"{variable}: not set; set it, or {variable}_FILE, to the secret given to GitHub"
+        yield "webhook_secret", f"{variable}: not set; set it, or {variable}_FILE, to the secret given to GitHub"
 
 
 def _unusable(path: str) -> str | None:
@@ -322,31 +386,17 @@ def _unusable(path: str) -> str | None:
 
 
 def _problem(settings: type[CommonSettings], name: str) -> str:
-    field = settings.model_fields[name]
-    got = os.environ.get(_variable(name)) or f"the content of {os.environ.get(_variable(name) + '_FILE')}"
-    hidden = "SecretStr" in str(field.annotation)
-    return f"{_variable(name)}: got {'a value that is not shown' if hidden else repr(got)}, takes {_takes(field)}"
+    field, given = settings.model_fields[name], _given(settings, name)
+    got = "a value that is not shown" if given is None or _is_secret(field) else given.named
+    return f"{_variable(name)}: got {got}, takes {_takes(field)}"
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    kinds = get_args(field.annotation) or (field.annotation,)
+    return any(isinstance(kind, type) and issubclass(kind, SecretStr) for kind in kinds)
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, SecretStr):
-        return _masked(value.get_secret_value())
     return format_duration(value) if isinstance(value, timedelta) else str(value)
-
-
-def _masked(secret: str) -> str:
-    parts = urlsplit(secret) if "://" in secret else None
-    if parts is None:
-        return "***"
-    password = parts.password
-    if password is None:
-        return secret
-    return parts._replace(netloc=parts.netloc.replace(f":{password}@", ":***@")).geturl()
-
-
-def _source(name: str) -> str:
-    if os.environ.get(_variable(name)):
-        return "environment"
-    return "file" if os.environ.get(f"{_variable(name)}_FILE") and not name.endswith("_file") else "default"

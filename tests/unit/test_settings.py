@@ -5,15 +5,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import SettingsError
 from shared.settings import (
     PREFIX,
+    CommonSettings,
     IngestSettings,
     ProcessorSettings,
-    effective,
+    StandaloneSettings,
+    check,
     format_duration,
     load,
     parse_duration,
@@ -35,9 +37,9 @@ def given_variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def problems(settings: type[IngestSettings] | type[ProcessorSettings]) -> list[str]:
+def problems(declared: type[CommonSettings]) -> list[str]:
     with pytest.raises(SettingsError) as caught:
-        load(settings)
+        load(declared)
     return str(caught.value).splitlines()
 
 
@@ -91,6 +93,8 @@ def test_a_wrong_value_is_named_with_what_it_takes(
         ("DELIVERY_TTL", "0s"),
         ("SERIES_TTL", "forever"),
         ("BRANCHES", "("),
+        ("BRANCHES", "a{99999999999999999999}"),
+        ("BRANCHES", "(" * 3000 + ")" * 3000),
         ("BATCH_LINGER_MS", "-1"),
         ("BATCH_SIZE", "0"),
         ("EVENT_WORKERS", "65"),
@@ -125,17 +129,17 @@ def test_any_setting_may_be_given_as_a_file(given_variables: pytest.MonkeyPatch,
     for name, value in (("database_url", "postgresql://u:p@db/x\n"), ("batch_size", "7\n")):
         (tmp_path / name).write_text(value)
         given_variables.setenv(f"{PREFIX}{name.upper()}_FILE", str(tmp_path / name))
-    settings = load(ProcessorSettings)
-    assert settings.database_url.get_secret_value() == "postgresql://u:p@db/x"
-    assert settings.batch_size == 7
+    loaded = load(ProcessorSettings)
+    assert loaded.database_url.get_secret_value() == "postgresql://u:p@db/x"
+    assert loaded.batch_size == 7
 
 
 def test_the_path_of_the_secrets_is_kept_for_reading_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "secrets"
     file.write_text("one\ntwo\n")
     monkeypatch.setenv("PROMGITHUB_WEBHOOK_SECRET_FILE", str(file))
-    settings = load(IngestSettings)
-    assert (settings.webhook_secret, settings.webhook_secret_file) == (None, file)
+    loaded = load(IngestSettings)
+    assert (loaded.webhook_secret, loaded.webhook_secret_file) == (None, file)
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff"])
@@ -157,7 +161,38 @@ def test_a_variable_and_its_file_together_are_a_problem(given_variables: pytest.
     assert "takes one of them" in line
 
 
-@pytest.mark.parametrize("url", ["mysql://u:{}@h/x", "postgresql://", "http://{}", "postgresql://u:{}@h:port/x"])
+def test_a_wrong_value_in_a_file_is_named_with_the_file(given_variables: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "port"
+    file.write_text("abc\n")
+    given_variables.setenv("PROMGITHUB_SERVICE_PORT_FILE", str(file))
+    (line,) = problems(IngestSettings)
+    assert line.startswith(f"PROMGITHUB_SERVICE_PORT: got the content of {str(file)!r}, takes a TCP port")
+
+
+def test_only_the_documented_names_are_read(given_variables: pytest.MonkeyPatch) -> None:
+    given_variables.setenv("promgithub_service_port", "99")
+    assert load(IngestSettings).service_port == 8080
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:{}@h/x",
+        "postgresql://",
+        "postgresql:///x",
+        "http://{}",
+        "postgresql://u:{}@h:port/x",
+        "postgresql://u:{}@h:0/x",
+        "postgresql://u:1/{}@h/x",
+        "postgresql://u:1?{}@h/x",
+        "postgresql://u:1#{}@h/x",
+        "postgresql:u:{}@h/x",
+        "postgresql://u:{}@[h/x",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:{}",
+    ],
+)
 def test_a_wrong_url_is_named_and_its_password_not_shown(given_variables: pytest.MonkeyPatch, url: str) -> None:
     given_variables.setenv("PROMGITHUB_DATABASE_URL", url.format(SECRET))
     (line,) = problems(ProcessorSettings)
@@ -165,14 +200,83 @@ def test_a_wrong_url_is_named_and_its_password_not_shown(given_variables: pytest
     assert SECRET not in line
 
 
-def test_what_is_in_effect_is_shown_without_secrets(given_variables: pytest.MonkeyPatch) -> None:
-    given_variables.setenv("PROMGITHUB_AMQP_URL", f"amqps://user:{SECRET}@rabbit:5671/ci")
-    shown = {one.variable: one for one in effective(load(IngestSettings))}
-    assert SECRET not in str(shown)
-    assert shown["PROMGITHUB_AMQP_URL"].value == "amqps://user:***@rabbit:5671/ci"
-    assert shown["PROMGITHUB_AMQP_URL"].source == "environment"
-    assert shown["PROMGITHUB_SERVICE_PORT"].source == "default"
-    assert SECRET not in repr(load(IngestSettings))
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgres://u:{}@h/x", "postgres://u:***@h/x"),
+        ("postgresql://:{}@h:5433/x?sslmode=require", "postgresql://:***@h:5433/x?sslmode=require"),
+        ("postgresql://u:a%2F{}@[::1]/x", "postgresql://u:***@[::1]/x"),
+        ("postgresql://u:a@{}@h/x", "postgresql://u:***@h/x"),
+        ("postgresql://h/x?user=u&password={}&sslmode=require", "postgresql://h/x?user=u&password=***&sslmode=require"),
+        ("postgresql:///x?host=/run/postgresql&sslPassword={}", "postgresql:///x?host=/run/postgresql&sslPassword=***"),
+        ("sqlite:///x.db", "sqlite:///x.db"),
+        ("sqlite:////var/lib/x.db", "sqlite:////var/lib/x.db"),
+    ],
+)
+def test_a_url_is_used_as_given_and_shown_without_its_password(
+    given_variables: pytest.MonkeyPatch, url: str, shown: str
+) -> None:
+    given_variables.setenv("PROMGITHUB_DATABASE_URL", url.format(SECRET))
+    loaded = load(ProcessorSettings)
+    assert loaded.database_url.get_secret_value() == url.format(SECRET)
+    assert effective(ProcessorSettings)["PROMGITHUB_DATABASE_URL"] == (shown, "environment")
+    assert SECRET not in repr(loaded)
+
+
+def effective(declared: type[CommonSettings]) -> dict[str, tuple[str, str]]:
+    return {one.variable: (one.value, one.source) for one in check(declared)[0]}
+
+
+def test_where_a_setting_comes_from_is_told(given_variables: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "size").write_text("7\n")
+    given_variables.setenv("PROMGITHUB_BATCH_SIZE_FILE", str(tmp_path / "size"))
+    given_variables.setenv("PROMGITHUB_PREFETCH", "70")
+    shown = effective(ProcessorSettings)
+    assert shown["PROMGITHUB_BATCH_SIZE"] == ("7", "file")
+    assert shown["PROMGITHUB_PREFETCH"] == ("70", "environment")
+    assert shown["PROMGITHUB_SERIES_TTL"] == ("30d", "default")
+
+
+def test_a_problem_hides_no_other_setting(given_variables: pytest.MonkeyPatch) -> None:
+    given_variables.setenv("PROMGITHUB_SERVICE_PORT", "x")
+    given_variables.setenv("PROMGITHUB_QUEUE_NAME", "mine")
+    shown = effective(IngestSettings)
+    assert shown["PROMGITHUB_QUEUE_NAME"] == ("mine", "environment")
+    assert "PROMGITHUB_SERVICE_PORT" not in shown
+    assert check(IngestSettings)[1] == problems(IngestSettings)
+
+
+# Neither a variable nor a file in UTF-8 can hold a surrogate, nor a variable a NUL.
+ANY_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    variable=st.sampled_from(["WEBHOOK_SECRET", "AMQP_URL", "DATABASE_URL"]),
+    form=st.sampled_from(
+        ["{}", "amqp://u:{}@h/", "amqps://u:{}@h:5671/ci?heartbeat=5", "postgresql://u:{}@h/x", "sqlite:{}"]
+    ),
+    around=st.tuples(ANY_TEXT | st.sampled_from(["1/", "1?", "1#", "a@b/", "://", "?a=", "@["]), ANY_TEXT),
+    as_file=st.booleans(),
+)
+def test_no_secret_is_ever_shown(
+    tmp_path: Path, variable: str, form: str, around: tuple[str, str], as_file: bool
+) -> None:
+    secret = f"{around[0]}{SECRET}{around[1]}"
+    value = form.format(secret)
+    (tmp_path / "value").write_text(value, "utf-8")
+    with pytest.MonkeyPatch.context() as environment:
+        if as_file:
+            environment.setenv(f"{PREFIX}{variable}_FILE", str(tmp_path / "value"))
+        else:
+            environment.setenv(f"{PREFIX}{variable}", value)
+        for declared in (IngestSettings, ProcessorSettings, StandaloneSettings):
+            told = [repr(check(declared))]
+            try:
+                told.append(repr(load(declared)))
+            except SettingsError as error:
+                told.append(repr(error))
+            assert SECRET not in "".join(told)
 
 
 def test_a_misspelt_variable_is_pointed_out(given_variables: pytest.MonkeyPatch) -> None:
