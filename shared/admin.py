@@ -6,7 +6,9 @@ dependencies, so that no traffic comes to a process that cannot use it.
 
 import asyncio
 import gzip
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
@@ -14,12 +16,16 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
 from shared.errors import SettingsError
-from shared.logs import get_logger
 
 CHECK_TIMEOUT = 2.0
 """Seconds that a dependency has to answer a readiness check."""
 
-_log = get_logger(__name__)
+CUT_SECONDS = 0.5
+"""Seconds, twice, that requests have to end when the process does: a scraper that reads nothing must not hold it up."""
+
+_OPENMETRICS = "application/openmetrics-text"
+_TEXT = ("text/plain", "text/*", "*/*")
+_WEIGHT = re.compile(r"[01](\.\d{0,3})?")
 
 Check = Callable[[], Awaitable[None]]
 """Returns if a dependency can be used, raises if not."""
@@ -46,6 +52,7 @@ class AdminServer:
         self._gather = gather
         self._checks = checks
         self._draining = False
+        self._rendering = asyncio.Lock()
         application = web.Application()
         application.add_routes(
             [
@@ -54,7 +61,7 @@ class AdminServer:
                 web.get("/readyz", self._readyz),
             ]
         )
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=CUT_SECONDS)
 
     async def start(self) -> None:
         """Listen. Raises `SettingsError` if the address cannot be had."""
@@ -65,7 +72,7 @@ class AdminServer:
         self._draining = True
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, within twice `CUT_SECONDS`."""
         await self._runner.cleanup()
 
     async def _livez(self, _request: web.Request) -> web.Response:
@@ -88,14 +95,47 @@ class AdminServer:
         return "ok"
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        families = await self._gather()
-        if not content_type.startswith("application/openmetrics-text"):
-            families = _WithoutCreated(families)
-        compressed = "gzip" in request.headers.get("Accept-Encoding", "")
-        body = await asyncio.to_thread(_rendered, encode, families, compressed)
+        openmetrics = _prefers_openmetrics(request.headers.getall("Accept", []))
+        encode, content_type = choose_encoder(_OPENMETRICS if openmetrics else "")
+        compressed = _weight(_elements(request.headers.getall("Accept-Encoding", [])), "gzip") > 0
+        async with self._rendering:  # one page in memory at a time, however many scrape
+            families = await self._gather()
+            shown = families if openmetrics else _WithoutCreated(families)
+            body = await asyncio.to_thread(_rendered, encode, shown, compressed)
         headers = {"Content-Type": content_type} | ({"Content-Encoding": "gzip"} if compressed else {})
         return web.Response(body=body, headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    """One thing that a client accepts (RFC 9110 section 12.5): lower case, with how much it likes it, 0 to 1."""
+
+    name: str
+    version: str
+    weight: float
+
+
+def _elements(headers: Iterable[str]) -> list[_Element]:
+    return [_element(text) for header in headers for text in header.lower().split(",")]
+
+
+def _element(text: str) -> _Element:
+    name, *parameters = (part.strip() for part in text.split(";"))
+    named = {key.strip(): value.strip() for key, _, value in (p.partition("=") for p in parameters)}
+    weight = named.get("q", "1")
+    return _Element(name, named.get("version", "1"), float(weight) if _WEIGHT.fullmatch(weight) else 0.0)
+
+
+def _weight(elements: Iterable[_Element], *names: str) -> float:
+    return max((element.weight for element in elements if element.name in names), default=0.0)
+
+
+def _prefers_openmetrics(headers: Iterable[str]) -> bool:
+    """Tell whether the scraper likes OpenMetrics 1 at least as much as text; prometheus_client does not weigh them."""
+    elements = _elements(headers)
+    wanted = [element for element in elements if element.version.partition(".")[0] == "1"]
+    weight = _weight(wanted, _OPENMETRICS)
+    return weight > 0 and weight >= _weight(elements, *_TEXT)
 
 
 class _WithoutCreated:
