@@ -8,13 +8,19 @@ import sys
 from typing import Any, TextIO
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 from structlog.types import Processor
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("json", "text")
 
-# Reconnecting is our business and logged once by us; these two log every attempt, at error level and with traces.
-_NOISY = {"aio_pika": logging.CRITICAL, "aiormq": logging.CRITICAL, "aiohttp.access": logging.CRITICAL}
+_LEAST = {
+    # Reconnecting is our business and logged once by us; these two log every attempt, at error level and with traces.
+    "aio_pika": logging.CRITICAL,
+    "aiormq": logging.CRITICAL,
+    "aiohttp.access": logging.CRITICAL,
+    "aiosqlite": logging.INFO,  # below that, every statement with its values
+}
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
@@ -54,8 +60,16 @@ def configure(level: str = "info", log_format: str | None = None, stream: TextIO
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name, least in _NOISY.items():
-        logging.getLogger(name).setLevel(least)
+    for name, least in _LEAST.items():
+        logging.getLogger(name).setLevel(max(least, root.level))
+    logging.getLogger("aiohttp.server").addFilter(_without_request)
+
+
+def _without_request(record: logging.LogRecord) -> bool:
+    """Take the trace off a line about a request that is not HTTP: it quotes the request's headers."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.exc_info = None
+    return True
 
 
 def _renderers(text: bool, stream: TextIO) -> list[Processor]:

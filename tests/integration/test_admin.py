@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import io
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -11,11 +13,19 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from shared import logs
 from shared.admin import AdminServer
 from shared.errors import SettingsError
 from tests.servers.ports import free_port
 
 Check = Callable[[], Awaitable[None]]
+
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+"""What Prometheus 3 sends as `Accept` (its default `scrape_protocols`)."""
 
 
 async def fine() -> None:
@@ -102,6 +112,25 @@ async def test_text_is_the_default_and_has_no_created_series(accept: str) -> Non
     assert families["things"].samples[0].labels == {"kind": 'a"b\\c\n'}
 
 
+@pytest.mark.parametrize(
+    ("accept", "given"),
+    [
+        ("application/openmetrics-text;version=1.0.0;q=0.1,text/plain;version=0.0.4;q=0.9", "text/plain"),
+        ("text/plain;version=0.0.4;q=0.3,application/openmetrics-text;version=1.0.0;q=0.8", "application/openmetrics"),
+        ("application/openmetrics-text; q=0.5, */*; q=0.5", "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text;q=0", "text/plain"),
+        ("application/openmetrics-text;version=2.0.0", "text/plain"),
+        ("application/openmetrics-text;version=zzz", "text/plain"),
+        ("application/openmetrics-text;q=much", "text/plain"),
+        (PROMETHEUS_3, "application/openmetrics-text; version=1.0.0"),
+    ],
+)
+async def test_the_form_that_the_scraper_likes_best_is_given(accept: str, given: str) -> None:
+    async with serving() as (_, url):
+        status, _, headers = await get(f"{url}/metrics", Accept=accept)
+    assert (status, headers["Content-Type"].startswith(given)) == (200, True)
+
+
 async def test_openmetrics_is_given_to_who_asks_and_says_since_when() -> None:
     accept = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.3"
     async with serving() as (_, url):
@@ -118,10 +147,66 @@ async def test_openmetrics_is_given_to_who_asks_and_says_since_when() -> None:
 async def test_metrics_are_compressed_for_who_asks() -> None:
     async with serving() as (_, url):
         plain = await get(f"{url}/metrics", **{"Accept-Encoding": "identity"})
-        packed = await get(f"{url}/metrics", **{"Accept-Encoding": "gzip"})
+        refused = await get(f"{url}/metrics", **{"Accept-Encoding": "gzip;q=0"})
+        packed = await get(f"{url}/metrics", **{"Accept-Encoding": "deflate, gzip;q=0.5"})
     assert packed[2]["Content-Encoding"] == "gzip"
-    assert "Content-Encoding" not in plain[2]
-    assert plain[1] == packed[1]
+    assert "Content-Encoding" not in plain[2].keys() | refused[2].keys()
+    assert plain[1] == refused[1] == packed[1]
+
+
+async def test_pages_are_made_one_at_a_time_however_many_scrape() -> None:
+    making = most = 0
+
+    async def gather() -> CollectorRegistry:
+        nonlocal making, most
+        making += 1
+        most = max(most, making)
+        await asyncio.sleep(0.01)
+        making -= 1
+        return CollectorRegistry()
+
+    port = free_port()
+    server = AdminServer("127.0.0.1", port, gather, {})
+    await server.start()
+    try:
+        answers = await asyncio.gather(*(get(f"http://127.0.0.1:{port}/metrics") for _ in range(8)))
+    finally:
+        await server.close()
+    assert [status for status, _, _ in answers] == [200] * 8
+    assert most == 1
+
+
+async def test_a_scraper_that_reads_nothing_does_not_hold_up_the_end() -> None:
+    registry = CollectorRegistry()
+    things = Counter("things", "Things.", ["kind"], registry=registry)
+    for kind in range(60_000):  # more than the kernel's buffers of both ends take
+        things.labels(f"{kind:0>100}").inc()
+
+    async def gather() -> CollectorRegistry:
+        return registry
+
+    port = free_port()
+    server = AdminServer("127.0.0.1", port, gather, {})
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n")
+    begun = time.monotonic()
+    await server.close()
+    assert time.monotonic() - begun < 3
+    writer.close()
+
+
+async def test_the_log_quotes_nothing_of_a_request_that_is_not_http() -> None:
+    stream = io.StringIO()
+    logs.configure("debug", "json", stream)
+    async with serving() as (_, url):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"GET /livez HTTP/1.1\r\nAutho rization: hunter2\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.0 400")
+        writer.close()
+    assert "Error handling request" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
 
 
 async def test_a_port_in_use_is_named_with_its_setting() -> None:

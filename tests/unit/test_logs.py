@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterator
 
+import aiosqlite
 import pytest
 import structlog
 
@@ -18,6 +19,7 @@ def _restored() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger("aiosqlite").setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
 
@@ -68,6 +70,16 @@ def test_a_trace_shows_no_local_variables(log_format: str) -> None:
     except ValueError:
         logs.get_logger("x").exception("failed")
     assert "ValueError" in stream.getvalue()
+    assert "hunter2-correct" not in stream.getvalue()
+
+
+async def test_what_is_stored_is_not_logged_at_any_level() -> None:
+    stream = io.StringIO()
+    logs.configure("debug", "json", stream)
+    async with aiosqlite.connect(":memory:") as connection:
+        await connection.execute("SELECT ?", ("hunter2-correct",))
+    logging.getLogger("library").debug("still heard")
+    assert "still heard" in stream.getvalue()
     assert "hunter2-correct" not in stream.getvalue()
 
 
