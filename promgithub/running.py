@@ -19,19 +19,20 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
     Exits with 2 and a line on standard error for a wrong setting, with 1 for any other expected error.
     """
+    status = 0
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_signalled(main))
-    except* SettingsError as group:
-        fail(group, 2)
     except* PromgithubError as group:
-        fail(group, 1)
+        _say(group)
+        status = 2 if group.subgroup(SettingsError) else 1
+    if status:  # raised up there, it would come out as one more exception of a group, with its trace
+        raise SystemExit(status)
 
 
 def fail(error: BaseException, status: int) -> NoReturn:
     """Say what is wrong on standard error and exit."""
-    for message in dict.fromkeys(_messages(error)):
-        print(f"promgithub: {message}", file=sys.stderr)  # noqa: T201 - for a person, before or after logging
+    _say(error)
     raise SystemExit(status)
 
 
@@ -49,6 +50,11 @@ async def _until_signalled(main: Callable[[asyncio.Event], Awaitable[None]]) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await main(stop)
+
+
+def _say(error: BaseException) -> None:
+    for message in dict.fromkeys(_messages(error)):
+        print(f"promgithub: {message}", file=sys.stderr)  # noqa: T201 - for a person, before or after logging
 
 
 def _messages(error: BaseException) -> list[str]:

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -49,6 +50,45 @@ def test_check_config_shows_every_problem_and_fails() -> None:
     assert shown.returncode == 1
     for name in ("WEBHOOK_SECRET", "SERVICE_PORT", "BRANCHES", "QEUE_NAME"):
         assert f"PROMGITHUB_{name}" in shown.stdout
+
+
+def test_check_config_shows_what_is_in_effect_beside_a_problem() -> None:
+    shown = promgithub("check-config", "ingest", SERVICE_PORT="x", WEBHOOK_SECRET=SECRET)
+    assert shown.returncode == 1
+    assert "PROMGITHUB_MAX_IN_FLIGHT = 1000  (default)" in shown.stdout
+    assert "problem: PROMGITHUB_SERVICE_PORT: got 'x', takes a TCP port" in shown.stdout
+
+
+def test_check_config_finds_no_problem_in_settings_with_which_both_roles_start() -> None:
+    shown = promgithub("check-config", WEBHOOK_SECRET=SECRET, DATABASE_URL="postgresql://u@h/x")
+    assert (shown.returncode, "problem" in shown.stdout) == (0, False)
+    standalone = promgithub("check-config", "standalone", WEBHOOK_SECRET=SECRET, DATABASE_URL="postgresql://u@h/x")
+    assert (standalone.returncode, "problem: PROMGITHUB_DATABASE_URL" in standalone.stdout) == (1, True)
+
+
+def run_into(*errors: str) -> subprocess.CompletedProcess[str]:
+    """Run a role that ends with several errors at the same time."""
+    program = (
+        "from promgithub.running import run\n"
+        "from shared.errors import *\n"
+        "async def main(stop):\n"
+        f"    raise ExceptionGroup('several', [{', '.join(errors)}])\n"
+        "run(main)\n"
+    )
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize(("first", "status"), [("SettingsError", 2), ("BrokerUnavailable", 1)])
+def test_errors_at_the_same_time_are_a_line_each_and_no_trace(first: str, status: int) -> None:
+    shown = run_into(f"{first}('one')", "StoreError('two')")
+    assert (shown.returncode, shown.stderr) == (status, "promgithub: one\npromgithub: two\n")
+
+
+def test_an_unexpected_error_does_not_hide_an_expected_one() -> None:
+    shown = run_into("SettingsError('one')", "ValueError('a bug')")
+    assert shown.returncode != 0
+    assert shown.stderr.startswith("promgithub: one\n")
+    assert "ValueError: a bug" in shown.stderr
 
 
 @pytest.mark.parametrize("command", ["ingest", "processor", "migrate"])
