@@ -49,6 +49,8 @@ async def _check_drained(data_dir: Path) -> None:
                 f"{data_dir}: {spool.deliveries} deliveries are not counted yet; "
                 "run `promgithub standalone` until promgithub_event_queue_depth is 0, and stop it"
             )
+        if dead := (await spool.depths()).dead_letters:
+            typer.echo(f"{data_dir}: {dead} dead letters stay where they are", err=True)
     finally:
         await spool.close()
 
