@@ -147,7 +147,7 @@ class SpoolBroker:
         """Hand out deliveries, among which are from now on those that were given back."""
         try:
             handed = await self._writer.submit(
-                partial(rows.hand_out, given_back=given_back, size=size, bounds=self._bounds)
+                partial(rows.hand_out, given_back=given_back, size=size, bounds=self._bounds), patient=True
             )
         except BrokerUnavailable:
             self.give_back(given_back)

@@ -19,7 +19,7 @@ READ_BYTES = 1024 * 1024
 PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",  # a commit is on disk when it returns
-    "busy_timeout=5000",
+    "busy_timeout=10000",
     "journal_size_limit=67108864",
     "cache_size=-16384",
 )

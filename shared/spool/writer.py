@@ -43,6 +43,7 @@ _log = get_logger(__name__)
 class _Request:
     operation: Operation[Any]
     future: asyncio.Future[Any]
+    patient: bool
 
 
 class Writer:
@@ -76,15 +77,16 @@ class Writer:
         """Whether operations are taken."""
         return self._file is not None and not self._closed.is_set()
 
-    def submit(self, operation: Operation[_Result]) -> "asyncio.Future[_Result]":
+    def submit(self, operation: Operation[_Result], *, patient: bool = False) -> "asyncio.Future[_Result]":
         """Return the future of what `operation` returns, which is there once it is on disk.
 
-        Raises `BrokerUnavailable`, now if closed, or in the future if it could not be written (in time).
+        Raises `BrokerUnavailable`, now if closed, or in the future if it could not be written. Unless `patient`, also
+        if it took too long; it may still be written then, and what it returns is lost.
         """
         if not self.is_open:
             raise BrokerUnavailable("the spool is not open")
         future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Request(operation, future))
+        self._waiting.append(_Request(operation, future, patient))
         self._work.set()
         return future
 
@@ -152,7 +154,9 @@ class Writer:
         try:
             while not (await asyncio.wait({job}, timeout=WRITE_SECONDS))[0]:
                 self._broken(f"no answer within {WRITE_SECONDS:g} s")
-                _fail([*group, *self._take()], f"the spool was not written within {WRITE_SECONDS:g} s")
+                late = [*group, *self._take()]
+                self._waiting = [one for one in late[len(group) :] if one.patient]
+                _fail([one for one in late if not one.patient], f"not written within {WRITE_SECONDS:g} s")
         except asyncio.CancelledError:
             _fail(group, "the spool was closed before it was written")
             raise

@@ -557,6 +557,18 @@ async def test_a_file_that_is_held_up_does_not_block_the_loop(tmp_path: Path) ->
 
 
 @pytest.mark.timeout(60)
+async def test_what_is_written_too_late_to_be_confirmed_is_neither_lost_nor_held_by_nobody(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        await asyncio.gather(*(spool.publish(push()) for _ in range(2)))
+        with held_up(tmp_path):
+            taking = asyncio.create_task(held(spool, 2))
+            with pytest.raises(BrokerUnavailable):
+                await spool.publish(push())
+        assert len((await taking).deliveries) == 2
+        assert (spool.deliveries, (await spool.depths()).ready) == (3, 1)
+
+
+@pytest.mark.timeout(60)
 async def test_closing_a_file_that_is_held_up_ends_within_seconds_and_confirms_nothing(tmp_path: Path) -> None:
     spool = SpoolBroker(tmp_path, 10, 20)
     await spool.start()
