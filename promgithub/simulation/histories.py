@@ -17,17 +17,26 @@ REPOSITORIES = tuple(
     Repo(9_000_000_000 + n, f"acme/{name}") for n, name in enumerate(("gears", "cogs", "belts", "axles"))
 )
 FORK = Repo(9_100_000_000, "stranger/gears", fork=True)
+FORK_BRANCHES = ("main", "feature/x")
 WORKFLOWS = ("build", "deploy", "nightly")
 BRANCHES = {"main": "main", "release/1.2": "release/1.2", "feature/x": "other"}
 """Branches, and their label under the default of the setting BRANCHES."""
 
-RUNNER_GROUP = "GitHub Actions"
+RUNNERS = {"ubuntu-latest": "GitHub Actions", "self-hosted": "Default"}
+"""The label that a job asks for, and the group of the runner that it gets."""
 
-SPAN = 3600
-"""Seconds before now in which everything happens."""
+MATRIX = ("test (3.11)", "test (3.12)", "test (3.13)", "lint")
 
-LONGEST_RUN = 36
-"""More deliveries than one run with its jobs and attempts takes."""
+SPAN = 7200
+"""Seconds before now in which everything happens: three attempts in a row, at their longest, take less than half."""
+
+MOST_ATTEMPTS = 3
+
+LONGEST_STORY = 5
+"""The most deliveries that a job takes."""
+
+LONGEST_ATTEMPT = 3 + len(MATRIX) * LONGEST_STORY
+"""The most deliveries that an attempt takes with its jobs."""
 
 _TICKS_BEFORE_1970 = 0x01B21DD213814000
 
@@ -42,12 +51,12 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One attempt of a run: its identity, where it belongs, when it begins, and whether it ends."""
+    """One attempt of a run: its identity, where it belongs, when it begins, and its fate."""
 
     run_id: int
     number: int
     began: int
-    ends: bool
+    fate: str
     repo: Repo
     head: Repo
     branch: str
@@ -70,11 +79,8 @@ class _Seen:
     status: str
     conclusion: str | None = None
     gate: int | None = None
-
-    @property
-    def ran(self) -> bool:
-        """Whether the job is on a runner, or was."""
-        return self.status == "in_progress" or self.conclusion in {"success", "failure"}
+    on_runner: bool = False
+    """Whether the job is on a runner, or was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,8 @@ class _Job:
 
     attempt: _Attempt
     number: int
-    place: int
+    name: str
+    asks_for: str
     created: int
     started: int
     ended: int
@@ -91,7 +98,7 @@ class _Job:
     def at(self, seen: _Seen) -> int:
         """Return when a state began."""
         if seen.status == "completed":
-            return self.ended if seen.ran else self.started
+            return self.ended if seen.on_runner else self.started
         return self.started if seen.status == "in_progress" else seen.gate or self.created
 
     def payload(self, seen: _Seen) -> Payload:
@@ -102,14 +109,15 @@ class _Job:
             "run_attempt": self.attempt.number,
             "workflow_name": self.attempt.workflow,
             "head_branch": self.attempt.branch,
-            "name": f"job {self.place}",
+            "name": self.name,
             "status": seen.status,
             "conclusion": seen.conclusion,
             "created_at": moment(self.created),
-            "started_at": moment(self.started if seen.ran else self.created),  # a placeholder until it runs
+            "started_at": moment(self.started if seen.on_runner else self.created),  # a placeholder until it runs
             "completed_at": moment(self.at(seen)) if seen.status == "completed" else None,
-            "labels": [] if seen.conclusion == "skipped" else ["ubuntu-latest"],
-            "runner_id": 1 + self.number % 50 if seen.ran else None,
+            "labels": [] if seen.conclusion == "skipped" else [self.asks_for],
+            "runner_id": 1 + self.number % 50 if seen.on_runner else None,
+            "runner_group_name": RUNNERS[self.asks_for] if seen.on_runner else None,
         }
         return payloads.job(self.attempt.repo, fields, seen.gate)
 
@@ -128,12 +136,11 @@ class Historian:
 
     def history(self, count: int) -> History:
         """Return a history of exactly `count` deliveries."""
-        while count - len(self._told) > LONGEST_RUN:
-            self._run()
-            if self._chance.random() < 0.3:
-                self._pull_request()
-        while len(self._told) < count:
-            self._push()
+        while (room := count - len(self._told)) > 0:
+            if (attempts := min(room // LONGEST_ATTEMPT, MOST_ATTEMPTS)) and self._chance.random() < 0.6:
+                self._run(attempts)
+            else:
+                self._chance.choice([self._push, self._pull_request])()
         self._told.sort(key=lambda told: told[0])
         deliveries = [self._delivery(*told, place) for place, told in enumerate(self._told)]
         return History(deliveries, self._truth)
@@ -152,37 +159,48 @@ class Historian:
         self._next_id += 1
         return self._next_id
 
-    def _run(self) -> None:
+    def _run(self, most: int) -> None:
+        """Play a run with its jobs, in at most so many attempts."""
         chance = self._chance
         repo = chance.choice(REPOSITORIES)
         foreign = chance.random() < 0.1
-        head, branch = (FORK, "feature/x") if foreign else (repo, chance.choice(list(BRANCHES)))
-        attempts = 2 if chance.random() < 0.15 else 1
+        head, branch = (FORK, chance.choice(FORK_BRANCHES)) if foreign else (repo, chance.choice(list(BRANCHES)))
+        attempts = min(most, chance.choice([1] * 8 + [2, 3]))
         run_id, workflow = self._identifier(), chance.choice(WORKFLOWS)
-        at = self._now - SPAN + chance.randint(0, SPAN // 3)
+        first = at = self._now - SPAN + chance.randint(0, SPAN // 4)
         for number in range(1, attempts + 1):
-            ends = number < attempts or chance.random() < 0.9
-            at = self._attempt(_Attempt(run_id, number, at, ends, repo, head, branch, workflow), first=at)
+            fate = "ended" if number < attempts or chance.random() < 0.8 else self._open_fate(number, foreign)
+            at = self._attempt(_Attempt(run_id, number, at, fate, repo, head, branch, workflow), first)
+
+    def _open_fate(self, number: int, foreign: bool) -> str:
+        """Return how an attempt is left: only a first one is requested, and only a fork's needs approval."""
+        if number > 1:
+            return "in_progress"
+        return self._chance.choice(["in_progress", "approval" if foreign else "queued", "pending"])
 
     def _attempt(self, attempt: _Attempt, first: int) -> int:
-        """Play an attempt; return a second after its end."""
+        """Play an attempt of a run that was made at `first`; return a second after its end."""
         tell = self._run_teller(attempt, first)
-        if attempt.number == 1:  # a re-run is not requested again
-            if attempt.head is FORK:
-                tell(attempt.began, "completed", "action_required", "requested")
-            else:
-                tell(attempt.began, "queued", None, "requested")
-        else:
+        if attempt.number > 1:  # a re-run is not requested again
             self._truth.add("promgithub_workflow_reruns_total", attempt.names)
+        elif attempt.head is FORK:
+            tell(attempt.began, "completed", "action_required", "requested")
+        else:
+            tell(attempt.began, "queued", None, "requested")
+        if attempt.fate == "pending":  # held back by its concurrency group
+            tell(attempt.began + 1, "pending", None, "requested")
+        if attempt.fate not in {"ended", "in_progress"}:
+            self._truth.gauge("workflow", attempt.names, "queued" if attempt.fate == "queued" else "waiting")
+            return attempt.began + 5
         tell(attempt.began + 2, "in_progress", None, "in_progress")
-        ended = max(self._job(attempt, place) for place in range(self._chance.randint(1, 4)))
-        if attempt.ends:
-            conclusion = self._chance.choice(["success", "success", "failure", "cancelled"])
+        ended = max(self._job(attempt, name) for name in MATRIX[: self._chance.randint(1, len(MATRIX))])
+        if attempt.fate == "ended":
+            conclusion = self._chance.choice(["success", "success", "failure", "cancelled", "timed_out"])
             tell(ended, "completed", conclusion, "completed")
             labels = {**attempt.names, "conclusion": conclusion}
             metric = "promgithub_workflow_duration_seconds"
             self._truth.observe(metric, labels, ended - attempt.began, DURATION_BUCKETS)
-        self._truth.gauge("workflow", attempt.names, "ended" if attempt.ends else "in_progress")
+        self._truth.gauge("workflow", attempt.names, attempt.fate)
         return ended + 5
 
     def _run_teller(self, attempt: _Attempt, first: int) -> Callable[[float, str, str | None, str], None]:
@@ -204,39 +222,47 @@ class Historian:
 
         return tell
 
-    def _job(self, attempt: _Attempt, place: int) -> int:
+    def _job(self, attempt: _Attempt, name: str) -> int:
         """Play a job; return the second at which it ended, or would have."""
         chance = self._chance
         created = attempt.began + 3
         started = created + chance.choice([0, 2, 7, 45, 200])
-        job = _Job(attempt, self._identifier(), place, created, started, started + chance.randint(1, 900))
-        fate = chance.choice(["ran"] * 6 + ["gated", "skipped", "cancelled"]) if attempt.ends else "open"
-        conclusion = chance.choice(["success", "success", "failure"])
-        story = {
-            "ran": [_Seen("queued"), _Seen("in_progress"), _Seen("completed", conclusion)],
-            "gated": [
-                *(_Seen(status, gate=created + wait) for wait, status in enumerate(("queued", "waiting", "queued"))),
-                *(_Seen("in_progress"), _Seen("completed", conclusion)),
-            ],
-            "skipped": [_Seen("completed", "skipped")],
-            "cancelled": [_Seen("queued"), _Seen("completed", "cancelled")],
-            "open": [_Seen("queued"), _Seen("in_progress")][: chance.choice([1, 2])],
-        }[fate]
+        ended = started + chance.randint(1, 900)
+        job = _Job(attempt, self._identifier(), name, chance.choice(list(RUNNERS)), created, started, ended)
+        story = self._story(created, attempt.fate == "ended" or chance.random() < 0.4)
         for seen in story:
             self._tell(job.at(seen), "workflow_job", job.payload(seen))
         self._reckon(job, story)
         return job.ended
 
-    def _reckon(self, job: "_Job", story: list["_Seen"]) -> None:
+    def _story(self, created: int, ends: bool) -> list[_Seen]:
+        """Return the states that a job goes through."""
+        queued, running = _Seen("queued"), _Seen("in_progress", on_runner=True)
+        gated = [_Seen(status, gate=created + wait) for wait, status in enumerate(("queued", "waiting", "queued"))]
+        if not ends:
+            return self._chance.choice([[queued], [queued, running], gated[:2], gated])
+        conclusion = self._chance.choice(["success"] * 4 + ["failure", "failure", "timed_out", "cancelled"])
+        ran = [running, _Seen("completed", conclusion, on_runner=True)]
+        return self._chance.choice(
+            [
+                *([[queued, *ran]] * 6),
+                [*gated, *ran],
+                [_Seen("completed", "skipped")],
+                [queued, _Seen("completed", "cancelled")],
+            ]
+        )
+
+    def _reckon(self, job: _Job, story: list[_Seen]) -> None:
         names = job.attempt.job_names
         for status, conclusion in {(seen.status, seen.conclusion or "") for seen in story}:
             labels = {"job_status": status, "job_conclusion": conclusion}
             self._truth.add("promgithub_job_status_total", names | labels)
-        if any(seen.status == "in_progress" for seen in story):
-            labels = {name: names[name] for name in ("repository", "workflow_name")} | {"runner_group": RUNNER_GROUP}
+        if any(seen.on_runner for seen in story):
+            labels = {name: names[name] for name in ("repository", "workflow_name")}
+            labels["runner_group"] = RUNNERS[job.asks_for]
             self._truth.observe("promgithub_job_queue_seconds", labels, job.started - job.created, QUEUE_BUCKETS)
         last = story[-1]
-        if last.status == "completed" and last.ran:
+        if last.status == "completed" and last.on_runner:
             labels = {**names, "job_conclusion": last.conclusion or ""}
             self._truth.observe("promgithub_job_duration_seconds", labels, job.ended - job.started, DURATION_BUCKETS)
         self._truth.gauge("job", names, last.status)
@@ -250,9 +276,11 @@ class Historian:
 
     def _pull_request(self) -> None:
         repo, base = self._chance.choice(REPOSITORIES), self._chance.choice(list(BRANCHES))
-        action, merged = self._chance.choice([("opened", False), ("closed", True), ("closed", False)])
+        action, merged = self._chance.choice(
+            [("opened", False), ("synchronize", False), ("closed", True), ("closed", False)]
+        )
         at = self._now - self._chance.randint(0, SPAN)
-        self._tell(at, "pull_request", payloads.pull_request(repo, action, merged=merged, base=base))
+        self._tell(at, "pull_request", payloads.pull_request(repo, action, merged=merged, base=base, at=at))
         labels = {"repository": repo.full_name, "base_branch": BRANCHES[base]}
         self._truth.add(
             "promgithub_pull_request_total", labels | {"pull_request_status": "merged" if merged else action}

@@ -14,13 +14,44 @@ Payload = dict[str, Any]
 API = "https://api.github.com"
 SHA = "3484a3fb816e0859fd6e1cea078d76385ff50625"
 
-_REPOSITORY_LINKS = (
-    *("archive", "assignees", "blobs", "branches", "collaborators", "comments", "commits", "compare", "contents"),
-    *("contributors", "deployments", "downloads", "events", "forks", "git_commits", "git_refs", "git_tags", "hooks"),
-    *("issue_comment", "issue_events", "issues", "keys", "labels", "languages", "merges", "milestones"),
-    *("notifications", "pulls", "releases", "stargazers", "statuses", "subscribers", "subscription", "tags", "teams"),
-    "trees",
-)
+_REPOSITORY_LINKS = {
+    "archive": "{archive_format}{/ref}",
+    "assignees": "assignees{/user}",
+    "blobs": "git/blobs{/sha}",
+    "branches": "branches{/branch}",
+    "collaborators": "collaborators{/collaborator}",
+    "comments": "comments{/number}",
+    "commits": "commits{/sha}",
+    "compare": "compare/{base}...{head}",
+    "contents": "contents/{+path}",
+    "contributors": "contributors",
+    "deployments": "deployments",
+    "downloads": "downloads",
+    "events": "events",
+    "forks": "forks",
+    "git_commits": "git/commits{/sha}",
+    "git_refs": "git/refs{/sha}",
+    "git_tags": "git/tags{/sha}",
+    "hooks": "hooks",
+    "issue_comment": "issues/comments{/number}",
+    "issue_events": "issues/events{/number}",
+    "issues": "issues{/number}",
+    "keys": "keys{/key_id}",
+    "labels": "labels{/name}",
+    "languages": "languages",
+    "merges": "merges",
+    "milestones": "milestones{/number}",
+    "notifications": "notifications{?since,all,participating}",
+    "pulls": "pulls{/number}",
+    "releases": "releases{/id}",
+    "stargazers": "stargazers",
+    "statuses": "statuses/{sha}",
+    "subscribers": "subscribers",
+    "subscription": "subscription",
+    "tags": "tags",
+    "teams": "teams",
+    "trees": "git/trees{/sha}",
+}
 _USER_LINKS = (
     *("followers", "following", "gists", "starred", "subscriptions", "organizations", "repos", "events"),
     "received_events",
@@ -41,8 +72,8 @@ class Repo:
     full_name: str
     fork: bool = False
 
-    def payload(self) -> Payload:
-        """Return the repository object that is part of every event."""
+    def brief(self) -> Payload:
+        """Return the repository object that is part of a run."""
         url = f"{API}/repos/{self.full_name}"
         return {
             "id": self.number,
@@ -52,10 +83,15 @@ class Repo:
             "private": False,
             "owner": user(self.full_name.partition("/")[0]),
             "html_url": f"https://github.com/{self.full_name}",
-            "description": "Made up to exercise promgithub",
+            "description": "Made up to exercise promgithub: gears that turn, and what turns them",
             "fork": self.fork,
             "url": url,
-            **{f"{link}_url": f"{url}/{link}" for link in _REPOSITORY_LINKS},
+            **{f"{link}_url": f"{url}/{path}" for link, path in _REPOSITORY_LINKS.items()},
+        }
+
+    def payload(self) -> Payload:
+        """Return the repository object that is part of every event."""
+        return self.brief() | {
             **_links_of(self.full_name),
             "created_at": "2019-05-15T15:19:25Z",
             "updated_at": "2026-10-02T08:11:54Z",
@@ -68,7 +104,7 @@ class Repo:
             "web_commit_signoff_required": False,
             "default_branch": "main",
             "language": "Python",
-            "topics": [],
+            "topics": ["ci", "gears", "machinery", "metrics", "prometheus"],
             "visibility": "public",
             "custom_properties": {},
         }
@@ -117,9 +153,13 @@ def user(login: str) -> Payload:
 
 def run(repo: Repo, head: Repo, workflow: str, action: str, fields: Mapping[str, Any]) -> Payload:
     """Return a `workflow_run` payload; `fields` are those of the run that tell something."""
-    own, sender = repo.payload(), user("octocat")
+    sender = user("octocat")
     path = f".github/workflows/{workflow}.yml"
+    page = f"https://github.com/{repo.full_name}"
     url = f"{API}/repos/{repo.full_name}/actions/runs/{fields['id']}"
+    workflow_url = f"{API}/repos/{repo.full_name}/actions/workflows/2823525"
+    author = {"name": "octocat", "email": "octocat@github.com"}
+    commit = {"id": SHA, "tree_id": SHA, "message": "Turn the gears", "timestamp": fields["created_at"]}
     body: Payload = {
         "name": workflow,
         "node_id": "WFR_kwLOCy3Gms8AAAAB",
@@ -129,22 +169,37 @@ def run(repo: Repo, head: Repo, workflow: str, action: str, fields: Mapping[str,
         "run_number": 163,
         "event": "push",
         "workflow_id": 2823525,
+        "workflow_url": workflow_url,
         "check_suite_id": 1291536064,
+        "check_suite_node_id": "CS_kwDOCy3Gms8AAAAB",
+        "check_suite_url": f"{API}/repos/{repo.full_name}/check-suites/1291536064",
         "pull_requests": [],
         "url": url,
+        "html_url": f"{page}/actions/runs/{fields['id']}",
         **{f"{link}_url": f"{url}/{link}" for link in ("jobs", "logs", "artifacts", "cancel", "rerun")},
         "previous_attempt_url": None,
         "actor": sender,
         "triggering_actor": sender,
-        "head_commit": {"id": SHA, "tree_id": SHA, "message": "Turn the gears", "timestamp": fields["created_at"]},
-        "repository": own,
-        "head_repository": head.payload(),
+        "head_commit": commit | {"author": author, "committer": author},
+        "repository": repo.brief(),
+        "head_repository": head.brief(),
     }
     return {
         "action": action,
         "workflow_run": body | dict(fields),
-        "workflow": {"id": 2823525, "name": workflow, "path": path, "state": "active", "node_id": "W_kwDOCy3Gms4AKxWl"},
-        "repository": own,
+        "workflow": {
+            "id": 2823525,
+            "node_id": "W_kwDOCy3Gms4AKxWl",
+            "name": workflow,
+            "path": path,
+            "state": "active",
+            "created_at": "2020-10-02T12:42:30.000Z",
+            "updated_at": "2026-10-03T19:24:48.000Z",
+            "url": workflow_url,
+            "html_url": f"{page}/blob/main/{path}",
+            "badge_url": f"{page}/workflows/{workflow}/badge.svg",
+        },
+        "repository": repo.payload(),
         "organization": organization("acme"),
         "sender": sender,
     }
@@ -168,7 +223,6 @@ def job(repo: Repo, fields: Mapping[str, Any], gated_at: float | None) -> Payloa
         "check_run_url": f"{API}/repos/{repo.full_name}/check-runs/{fields['id']}",
         "steps": steps,
         "runner_group_id": 2 if on_runner else None,
-        "runner_group_name": "GitHub Actions" if on_runner else None,
         "runner_name": f"GitHub Actions {fields['runner_id']}" if on_runner else None,
     }
     payload: Payload = {
@@ -179,8 +233,32 @@ def job(repo: Repo, fields: Mapping[str, Any], gated_at: float | None) -> Payloa
         "sender": user("octocat"),
     }
     if gated_at is not None:
-        payload["deployment"] = {"id": 875096709, "environment": "production", "updated_at": moment(gated_at)}
+        payload["deployment"] = _deployment(repo, fields["created_at"], moment(gated_at))
     return payload
+
+
+def _deployment(repo: Repo, created_at: str, updated_at: str) -> Payload:
+    url = f"{API}/repos/{repo.full_name}/deployments/875096709"
+    return {
+        "url": url,
+        "id": 875096709,
+        "node_id": "DE_kwDOI0B2Tc40KOqF",
+        "task": "deploy",
+        "original_environment": "production",
+        "environment": "production",
+        "description": None,
+        "created_at": created_at,
+        "updated_at": updated_at,
+        "statuses_url": f"{url}/statuses",
+        "repository_url": f"{API}/repos/{repo.full_name}",
+        "creator": user("octocat"),
+        "sha": SHA,
+        "ref": "main",
+        "payload": {},
+        "transient_environment": False,
+        "production_environment": True,
+        "performed_via_github_app": None,
+    }
 
 
 def push(repo: Repo, commits: int, at: float) -> Payload:
@@ -206,25 +284,78 @@ def push(repo: Repo, commits: int, at: float) -> Payload:
     }
 
 
-def pull_request(repo: Repo, action: str, *, merged: bool, base: str) -> Payload:
+def pull_request(repo: Repo, action: str, *, merged: bool, base: str, at: float) -> Payload:
     """Return a `pull_request` payload."""
     own, author = repo.payload(), user("octocat")
+    url, page = f"{API}/repos/{repo.full_name}/pulls/2", f"https://github.com/{repo.full_name}/pull/2"
+    issue = f"{API}/repos/{repo.full_name}/issues/2"
+    links = {
+        "html": page,
+        "issue": issue,
+        "comments": f"{issue}/comments",
+        "review_comments": f"{url}/comments",
+        "review_comment": f"{API}/repos/{repo.full_name}/pulls/comments{{/number}}",
+        "commits": f"{url}/commits",
+        "statuses": f"{API}/repos/{repo.full_name}/statuses/{SHA}",
+    }
+    closed_at = moment(at) if action == "closed" else None
     return {
         "action": action,
         "number": 2,
         "pull_request": {
             "id": 279147437,
-            "url": f"{API}/repos/{repo.full_name}/pulls/2",
+            "node_id": "PR_kwDOCy3Gms4QpSfN",
+            "url": url,
+            **{f"{name}_url": link for name, link in links.items()},
+            "diff_url": f"{page}.diff",
+            "patch_url": f"{page}.patch",
+            "_links": {"self": {"href": url}} | {name: {"href": link} for name, link in links.items()},
             "number": 2,
             "state": "closed" if action == "closed" else "open",
+            "locked": False,
             "title": "Turn the gears",
             "user": author,
             "body": "Made up.",
+            "created_at": moment(at - 60),
+            "updated_at": moment(at),
+            "closed_at": closed_at,
+            "merged_at": closed_at if merged else None,
+            "merge_commit_sha": SHA if merged else None,
+            **dict.fromkeys(("assignee", "milestone", "auto_merge", "active_lock_reason", "rebaseable")),
+            **{name: [] for name in ("assignees", "requested_reviewers", "requested_teams", "labels")},
+            "author_association": "MEMBER",
+            "draft": False,
             "merged": merged,
+            "mergeable": None,
+            "mergeable_state": "unknown",
+            "merged_by": author if merged else None,
+            "maintainer_can_modify": False,
+            **dict.fromkeys(("comments", "review_comments"), 0),
+            **dict.fromkeys(("commits", "additions", "deletions", "changed_files"), 1),
             "head": {"label": "acme:change", "ref": "change", "sha": SHA, "user": author, "repo": own},
             "base": {"label": f"acme:{base}", "ref": base, "sha": SHA[::-1], "user": author, "repo": own},
         },
         "repository": own,
         "organization": organization("acme"),
         "sender": author,
+    }
+
+
+def ping() -> Payload:
+    """Return a `ping` payload, which GitHub sends when a webhook is made."""
+    url = f"{API}/orgs/acme/hooks/292430182"
+    return {
+        "zen": "Keep it logically awesome.",
+        "hook_id": 292430182,
+        "hook": {
+            "type": "Organization",
+            "id": 292430182,
+            "name": "web",
+            "active": True,
+            "events": ["pull_request", "push", "workflow_job", "workflow_run"],
+            "url": url,
+            "ping_url": f"{url}/pings",
+        },
+        "organization": organization("acme"),
+        "sender": user("octocat"),
     }
