@@ -3,38 +3,52 @@
 import asyncio
 import hashlib
 import hmac
+import json
 import math
 import random
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
 
+from promgithub.simulation import payloads
+from promgithub.simulation.errors import SimulationError
 from shared.delivery import Delivery
 
 CONNECTIONS = 256
 """Connections that are open at the same time."""
 
-REDELIVERED_AT_ONCE = 2
-"""Refused deliveries that are sent again at the same time: what was too much must not be too much again."""
-
 GITHUB_TIMEOUT = 10.0
 """Seconds after which GitHub gives a delivery up (GitHub docs, "Best practices for using webhooks")."""
+
+REDELIVERED_AT_ONCE = 32
+"""Refused deliveries that are sent again at the same time; half as many after each round with a refusal."""
+
+LONGEST_PAUSE = 10.0
+"""Seconds before another round of redelivery, at most, whatever Retry-After says."""
+
+_FIRST_PAUSE = 0.5
+_PROGRESS_SECONDS = 0.1
 
 
 @dataclass(slots=True)
 class Tally:
-    """How it goes: answers by status (0: no answer), seconds to each answer, and what was not accepted."""
+    """How it goes: answers by status (0: no answer), seconds to each answer, and what was not accepted.
+
+    `retry_after` is the longest wait in seconds that a refusal of this round asked for.
+    """
 
     answers: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     refused: list[Delivery] = field(default_factory=list)
+    retry_after: float = 0.0
 
-    def quantile(self, share: float) -> float:
-        """Return the seconds within which this share of answers came; 0 if none did."""
-        ordered = sorted(self.latencies)
+    def quantile(self, share: float, latest: int = 0) -> float:
+        """Return the seconds within which this share of answers came, of the latest or all; 0 if none did."""
+        ordered = sorted(self.latencies[-latest:])
         return ordered[math.ceil(share * len(ordered)) - 1] if ordered else 0.0
 
 
@@ -50,13 +64,33 @@ def arrange(deliveries: Sequence[Delivery], duplicates: float, disorder: float, 
 
 
 class Sender:
-    """Sends signed deliveries to one receiver."""
+    """Sends signed deliveries to one receiver, over at most `CONNECTIONS` connections at a time."""
 
     def __init__(self, client: aiohttp.ClientSession, url: str, secret: str) -> None:
-        """`client` should allow `CONNECTIONS` connections."""
+        """`client` should reuse as many connections."""
         self._client = client
         self._url = url
         self._secret = secret.encode()
+        self._slots = asyncio.Semaphore(CONNECTIONS)
+
+    async def check(self) -> None:
+        """Send a `ping`, as GitHub does when a webhook is made; it is counted as nothing.
+
+        Raises `SimulationError` if nobody answers, if there is no webhook at the URL, or if the secret is another.
+        """
+        ping = Delivery(str(uuid.uuid4()), "ping", json.dumps(payloads.ping()).encode(), 0)
+        try:
+            status, _ = await self._post(ping)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise SimulationError(
+                f"{self._url}: the webhook cannot be reached ({error or type(error).__name__})"
+            ) from None
+        if status == 401:
+            raise SimulationError(
+                "the receiver does not accept the secret (401); takes the one that it was started with"
+            )
+        if 300 <= status < 400 or status in {404, 405}:
+            raise SimulationError(f"{self._url}: no webhook there ({status}); takes http://host:8080/webhook")
 
     async def play(
         self, deliveries: Sequence[Delivery], rate: float, burst: int, progress: Callable[[Tally], None]
@@ -71,40 +105,66 @@ class Sender:
         async with asyncio.TaskGroup() as tasks:
             for place, delivery in enumerate(deliveries):
                 due = began + max(0, place - burst) / rate
-                if (early := due - time.perf_counter()) > 0:
-                    await asyncio.sleep(early)
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))  # also when late, or no answer would be read
                 tasks.create_task(self._send(delivery, due, tally))
                 progress(tally)
-        progress(tally)
+            while len(tally.latencies) < len(deliveries):
+                await asyncio.sleep(_PROGRESS_SECONDS)
+                progress(tally)
         return tally
 
     async def redeliver(self, tally: Tally, within: float) -> int:
-        """Send what was refused until all is accepted, at most so many seconds; return how many sends that took."""
+        """Send what was refused, in rounds, until all is accepted or `within` seconds are over; return how many sends.
+
+        Between rounds it waits as long as a refusal's Retry-After says, but always longer and at most `LONGEST_PAUSE`.
+        """
         deadline = time.monotonic() + within
-        sends = 0
+        longest = min(LONGEST_PAUSE, within / 4)
+        sends, at_once, pause = 0, REDELIVERED_AT_ONCE, _FIRST_PAUSE
         while tally.refused and time.monotonic() < deadline:
-            await asyncio.sleep(1)
-            again, tally.refused = tally.refused, []
-            sends += len(again)
-            for start in range(0, len(again), REDELIVERED_AT_ONCE):
-                chunk = again[start : start + REDELIVERED_AT_ONCE]
-                await asyncio.gather(*(self._send(one, time.perf_counter(), tally) for one in chunk))
+            await asyncio.sleep(min(longest, max(pause, tally.retry_after)))
+            again, tally.refused, tally.retry_after = tally.refused, [], 0.0
+            sends += await self._round(again, at_once, deadline, tally)
+            at_once, pause = max(1, at_once // 2), 2 * pause
         return sends
 
-    async def try_first(self, delivery: Delivery) -> int:
-        """Send one delivery; return the status. Raises what the client raises."""
-        async with self._client.post(self._url, data=delivery.body, headers=self._headers(delivery)) as answer:
-            return answer.status
+    async def _round(self, deliveries: Sequence[Delivery], at_once: int, deadline: float, tally: Tally) -> int:
+        left = iter(deliveries)
+
+        async def send_some() -> int:
+            sends = 0
+            for delivery in left:
+                if time.monotonic() < deadline:
+                    await self._send(delivery, time.perf_counter(), tally)
+                    sends += 1
+                else:
+                    tally.refused.append(delivery)
+            return sends
+
+        return sum(await asyncio.gather(*(send_some() for _ in range(at_once))))
 
     async def _send(self, delivery: Delivery, due: float, tally: Tally) -> None:
         try:
-            status = await self.try_first(delivery)
+            async with self._slots:
+                status, retry_after = await self._post(delivery)
         except (aiohttp.ClientError, TimeoutError, OSError):
-            status = 0
+            status, retry_after = 0, 0.0
         tally.answers[status] += 1
         tally.latencies.append(time.perf_counter() - due)
         if not 200 <= status < 300:
             tally.refused.append(delivery)
+            tally.retry_after = max(tally.retry_after, retry_after)
+
+    async def _post(self, delivery: Delivery) -> tuple[int, float]:
+        """Return the status, and the seconds of Retry-After."""
+        headers = self._headers(delivery)
+        patience = aiohttp.ClientTimeout(total=GITHUB_TIMEOUT)
+        async with self._client.post(
+            self._url, data=delivery.body, headers=headers, timeout=patience, allow_redirects=False
+        ) as answer:
+            await answer.read()  # or the connection could not be used again
+            asked = answer.headers.get("Retry-After", "")
+            return answer.status, float(asked) if asked.isdecimal() else 0.0
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
         return {

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-from prometheus_client.parser import text_string_to_metric_families
-
 Sample = tuple[str, frozenset[tuple[str, str]]]
 """A sample's name and labels."""
 
@@ -12,11 +10,6 @@ Figures = Mapping[Sample, float]
 QUEUE_BUCKETS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
 DURATION_BUCKETS = (5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600)
 GAUGES = ("queued", "waiting", "in_progress")
-
-_PREFIXES = tuple(
-    f"promgithub_{subject}_"
-    for subject in ("workflow", "job", "push", "commit_pushed", "pull_request", "stale", "anomaly")
-)
 
 
 class Truth:
@@ -43,30 +36,3 @@ class Truth:
         """Add a run or job whose last state is `state` to its gauge; the others exist and do not grow."""
         for gauge in GAUGES:
             self.add(f"promgithub_{subject}_{gauge}", names, float(gauge == state))
-
-
-def read(pages: Iterable[str]) -> dict[Sample, float]:
-    """Return the figures about CI on several pages of metrics, summed as `sum()` does. Ages are left out."""
-    figures: dict[Sample, float] = {}
-    for page in pages:
-        for family in text_string_to_metric_families(page):
-            for sample in family.samples:
-                if sample.name.startswith(_PREFIXES) and "_oldest_age_" not in sample.name:
-                    key = (sample.name, frozenset(sample.labels.items()))
-                    figures[key] = figures.get(key, 0) + sample.value
-    return figures
-
-
-def growth(before: Figures, after: Figures) -> dict[Sample, float]:
-    """Return what was added between two readings; what did not change is left out."""
-    grown = {sample: after.get(sample, 0) - before.get(sample, 0) for sample in {*before, *after}}
-    return {sample: by for sample, by in grown.items() if by}
-
-
-def differences(truth: Figures, grown: Figures) -> dict[Sample, tuple[float, float]]:
-    """Return every figure that is not as it must be, with what it must be and what it is."""
-    return {
-        sample: (truth.get(sample, 0), grown.get(sample, 0))
-        for sample in {*truth, *grown}
-        if abs(truth.get(sample, 0) - grown.get(sample, 0)) > 1e-6
-    }
