@@ -33,7 +33,9 @@ def command(  # noqa: PLR0917 - an option each
     metrics: Annotated[
         list[str] | None, typer.Option(help="Metrics page to compare with the truth; once for each processor.")
     ] = None,
-    deliveries: Annotated[int, typer.Option(min=1, max=1_000_000, help="Different deliveries.")] = 1000,
+    deliveries: Annotated[
+        int, typer.Option(min=1, max=200_000, help="Different deliveries; 11 kB of memory each.")
+    ] = 1000,
     rate: Annotated[float, typer.Option(min=0.1, help="Deliveries a second.")] = 200,
     burst: Annotated[int, typer.Option(min=0, help="Deliveries that are sent at once, before the others.")] = 0,
     duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share that is sent twice.")] = 0.05,

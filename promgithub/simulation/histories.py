@@ -131,7 +131,7 @@ class Historian:
         self._now = int(time.time() if now is None else now)
         self._next_id = 2**53 + time.time_ns() // 1000
         self._node = uuid.uuid4().int & 0xFFFFFFFFFFFF
-        self._told: list[tuple[float, str, Payload]] = []
+        self._told: list[tuple[float, str, bytes]] = []
         self._truth = Truth()
 
     def history(self, count: int) -> History:
@@ -146,13 +146,12 @@ class Historian:
         return History(deliveries, self._truth)
 
     def _tell(self, at: float, event: str, payload: Payload) -> None:
-        self._told.append((at, event, payload))
+        self._told.append((at, event, json.dumps(payload, separators=(",", ":")).encode()))
 
-    def _delivery(self, at: float, event: str, payload: Payload, place: int) -> Delivery:
+    def _delivery(self, at: float, event: str, body: bytes, place: int) -> Delivery:
         ticks = int(at * 10_000_000) + _TICKS_BEFORE_1970 + place
         high = (ticks >> 48) & 0x0FFF
         fields = (ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, high, 0x80, place & 0xFF, self._node)
-        body = json.dumps(payload, separators=(",", ":")).encode()
         return Delivery(str(uuid.UUID(fields=fields, version=1)), event, body, 0)
 
     def _identifier(self) -> int:

@@ -116,7 +116,8 @@ class Sender:
     async def redeliver(self, tally: Tally, within: float) -> int:
         """Send what was refused, in rounds, until all is accepted or `within` seconds are over; return how many sends.
 
-        Between rounds it waits as long as a refusal's Retry-After says, but always longer and at most `LONGEST_PAUSE`.
+        Between rounds it waits as long as a refusal's Retry-After says, longer after each round that changed nothing,
+        and at most `LONGEST_PAUSE`.
         """
         deadline = time.monotonic() + within
         longest = min(LONGEST_PAUSE, within / 4)
@@ -125,7 +126,9 @@ class Sender:
             await asyncio.sleep(min(longest, max(pause, tally.retry_after)))
             again, tally.refused, tally.retry_after = tally.refused, [], 0.0
             sends += await self._round(again, at_once, deadline, tally)
-            at_once, pause = max(1, at_once // 2), 2 * pause
+            if tally.refused:
+                at_once = max(1, at_once // 2)
+            pause = 2 * pause if len(tally.refused) == len(again) else _FIRST_PAUSE
         return sends
 
     async def _round(self, deliveries: Sequence[Delivery], at_once: int, deadline: float, tally: Tally) -> int:
