@@ -2,19 +2,28 @@
 
 import asyncio
 import json
+import signal
 import subprocess
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
+from aiohttp import web
 
-from tests import builders
-from tests.github import SECRET, GitHub
+from tests import builders, figures
+from tests.figures import Figures
+from tests.github import SECRET, GitHub, until
 from tests.processes import PROMGITHUB, Launcher, Process
 from tests.servers.ports import free_port
 
 Start = Callable[..., Process]
+
+TAKE_A_SERIES = "DELETE FROM counters WHERE metric LIKE '%push%' AND labels LIKE '%acme/gears%' RETURNING key"
 
 
 async def simulate(*arguments: str, secret: str = SECRET) -> subprocess.CompletedProcess[str]:
@@ -42,12 +51,23 @@ def standalone(launcher: Launcher, tmp_path: Path) -> Process:
     return launcher.start("standalone", "--data-dir", str(tmp_path / "data"), WEBHOOK_SECRET=SECRET)
 
 
+async def leader(github: GitHub, *processors: Process) -> Process:
+    """Wait until one of the processors exposes figures; return it."""
+
+    async def exposing() -> Process | None:
+        pages: list[Figures] = [await github.figures(processor) for processor in processors]
+        leads = [figures.total(page, "promgithub_exporter_leader") for page in pages]
+        return processors[leads.index(1)] if 1 in leads else None
+
+    return await until(exposing, 15)
+
+
 async def test_a_scaled_out_pipeline_shows_the_truth_also_when_its_store_is_not_empty(
-    start_receiver: Start, start_processor: Start
+    start_receiver: Start, start_processor: Start, github: GitHub
 ) -> None:
     receiver, one, other = start_receiver(), start_processor(), start_processor()
     await asyncio.gather(receiver.ready(), one.ready(), other.ready())
-    await asyncio.sleep(3)  # until one of the two has the lease
+    await leader(github, one, other)
     for seed in (1, 1, 2):
         report = await simulated(receiver, one, other, seed=seed)
         assert report["good"], report["differences"]
@@ -72,6 +92,157 @@ async def test_a_figure_that_is_not_true_is_found_and_named(standalone: Process,
     }
 
 
+async def test_a_row_taken_from_the_store_is_missed(
+    start_receiver: Start, start_processor: Start, github: GitHub, database_url: str
+) -> None:
+    receiver, one = start_receiver(), start_processor()
+    await asyncio.gather(receiver.ready(), one.ready())
+    await leader(github, one)
+
+    async def sabotage() -> None:
+        connection = await asyncpg.connect(database_url)
+        try:
+            async with asyncio.timeout(30):
+                while await connection.fetchval(TAKE_A_SERIES) is None:  # noqa: ASYNC110 - it comes from elsewhere
+                    await asyncio.sleep(0.05)
+        finally:
+            await connection.close()
+
+    report, _ = await asyncio.gather(simulated(receiver, one), sabotage())
+    wrong = {difference["name"] for difference in report["differences"]}
+    assert wrong
+    assert wrong <= {"promgithub_push_total", "promgithub_commit_pushed_total"}
+
+
+async def test_a_leader_killed_meanwhile_changes_no_figure(
+    start_receiver: Start, start_processor: Start, github: GitHub
+) -> None:
+    receiver, one, other = start_receiver(), start_processor(), start_processor()
+    await asyncio.gather(receiver.ready(), one.ready(), other.ready())
+    killed = await leader(github, one, other)
+    playing = asyncio.create_task(simulated(receiver, one, other))
+    await until(lambda: has_counted(github, one, other), 30)
+    await killed.kill()
+    await asyncio.sleep(1)
+    killed.start()
+    report = await playing
+    assert report["good"], report["differences"]
+
+
+async def has_counted(github: GitHub, *processors: Process) -> bool | None:
+    return figures.total(await github.figures(*processors), "promgithub_event_processed_total") > 0 or None
+
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def receiver_that(answer: Answer) -> AsyncIterator[str]:
+    """Yield the URL of a receiver that answers deliveries so, and pings as they must be."""
+
+    async def receive(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.Response() if request.headers["X-GitHub-Event"] == "ping" else await answer(request)
+
+    application = web.Application()
+    application.router.add_post("/webhook", receive)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_slow_receiver_shows_as_latency_and_not_as_a_lower_rate() -> None:
+    arrived: list[float] = []
+
+    async def slowly(_request: web.Request) -> web.Response:
+        arrived.append(time.monotonic())
+        await asyncio.sleep(1)
+        return web.Response(status=202)
+
+    async with receiver_that(slowly) as url:
+        done = await simulate(url, "--deliveries", "100", "--duplicates", "0", "--rate", "100", "--json")
+    report = json.loads(done.stdout)
+    assert (report["answers"], report["good"], report["figures_compared"]) == ({"202": 100}, True, None)
+    assert report["ack_p50_seconds"] > 1
+    assert 0.9 < arrived[-1] - arrived[0] < 2.5, "sent one after the other they would take 100 s"
+
+
+async def test_redelivery_waits_as_long_as_it_is_asked_to() -> None:
+    first: dict[str, float] = {}
+    waited: dict[str, float] = {}
+
+    async def at_the_second_time(request: web.Request) -> web.Response:
+        delivery, now = request.headers["X-GitHub-Delivery"], time.monotonic()
+        if delivery not in first:
+            first[delivery] = now
+            return web.Response(status=503, headers={"Retry-After": "3"})
+        waited[delivery] = now - first[delivery]
+        return web.Response(status=202)
+
+    async with receiver_that(at_the_second_time) as url:
+        done = await simulate(url, "--deliveries", "20", "--duplicates", "0", "--rate", "1000", "--json")
+    report = json.loads(done.stdout)
+    assert (report["answers"], report["redelivered"], report["good"]) == ({"202": 20, "503": 20}, 20, True)
+    assert min(waited.values()) >= 3
+
+
+async def test_what_is_never_accepted_is_a_failure_within_the_time_given() -> None:
+    seen: Counter[str] = Counter()
+
+    async def never(request: web.Request) -> web.Response:
+        seen[request.headers["X-GitHub-Delivery"]] += 1
+        return web.Response(status=503, headers={"Retry-After": "3600"})
+
+    async with receiver_that(never) as url:
+        began = time.monotonic()
+        options = ("--deliveries", "10", "--rate", "1000", "--timeout", "4")
+        done = await simulate(url, *options, "--json")
+        assert time.monotonic() - began < 15
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["good"], report["never_accepted"] >= 10) == (1, False, True)
+        assert min(seen.values()) > 2
+        assert "10 deliveries were never accepted" in (await simulate(url, *options, "--duplicates", "0")).stdout
+
+
+async def test_a_simulation_stops_when_told_to() -> None:
+    async def accept(_request: web.Request) -> web.Response:
+        return web.Response(status=202)
+
+    async with receiver_that(accept) as url:
+        process = await asyncio.create_subprocess_exec(
+            *(PROMGITHUB, "simulate", url, "--rate", "1"),
+            env={"PROMGITHUB_WEBHOOK_SECRET": SECRET},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        async with asyncio.timeout(20):
+            await process.stderr.readline()  # the first line of progress
+            process.send_signal(signal.SIGINT)
+            rest = (await process.stderr.read()).decode()
+            assert await process.wait() == 1
+    assert rest.splitlines()[-1] == "promgithub: stopped before the end; nothing was verified"
+
+
+async def test_wrong_usage_exits_with_2() -> None:
+    for arguments in (
+        ("localhost:8080",),
+        ("http://localhost:99999",),
+        ("http://localhost:8080", "--rate", "nan"),
+        ("http://localhost:8080", "--deliveries", "0"),
+        ("http://localhost:8080", "--metrics", "localhost"),
+        ("http://localhost:8080", "--secret-file", "/does/not/exist"),
+        (),
+    ):
+        done = await simulate(*arguments, secret="" if "--secret-file" in arguments else SECRET)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False), arguments
+    assert (await simulate("http://localhost:8080", secret="")).returncode == 2
+
+
 async def test_what_is_refused_is_redelivered_until_it_is_accepted(launcher: Launcher, tmp_path: Path) -> None:
     arguments = ("standalone", "--data-dir", str(tmp_path / "data"))
     shedding = launcher.start(*arguments, WEBHOOK_SECRET=SECRET, MAX_IN_FLIGHT="2")
@@ -91,7 +262,7 @@ async def test_a_person_sees_a_table_and_a_verdict(standalone: Process) -> None:
     assert "figures equal the truth." in done.stdout
     assert "of 105" in done.stderr
     unproven = await simulate(standalone.service_url, "--deliveries", "20")
-    assert (unproven.returncode, "Nothing was compared" in unproven.stdout) == (0, True)
+    assert (unproven.returncode, "Nothing was verified" in unproven.stdout) == (0, True)
 
 
 async def test_what_is_wrong_is_said_in_one_line(standalone: Process) -> None:
@@ -100,9 +271,10 @@ async def test_what_is_wrong_is_said_in_one_line(standalone: Process) -> None:
     for arguments, secret, says in (
         ((nobody,), SECRET, "cannot be reached"),
         ((standalone.service_url,), "wrong", "does not accept the secret"),
-        ((f"{standalone.service_url}/elsewhere",), SECRET, "no webhook at that URL"),
+        ((f"{standalone.service_url}/elsewhere",), SECRET, "no webhook there"),
         ((standalone.service_url, "--metrics", nobody), SECRET, "cannot be read"),
-        ((standalone.service_url, "--metrics", f"{standalone.admin_url}/livez"), SECRET, "exposes figures"),
+        ((standalone.service_url, "--metrics", f"{standalone.admin_url}/livez"), SECRET, "no metrics of promgithub"),
+        ((standalone.service_url, "--metrics", f"{standalone.service_url}/webhook"), SECRET, "cannot be read"),
     ):
         done = await simulate(*arguments, secret=secret)
         assert done.returncode == 1
