@@ -191,6 +191,16 @@ async def test_redelivery_waits_as_long_as_it_is_asked_to() -> None:
     assert min(waited.values()) >= 3
 
 
+async def test_a_redirection_is_not_followed_and_accepts_nothing() -> None:
+    async def elsewhere(_request: web.Request) -> web.Response:
+        raise web.HTTPFound("/accepted")
+
+    async with receiver_that(elsewhere) as url:
+        done = await simulate(url, "--deliveries", "5", "--duplicates", "0", "--timeout", "1", "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["never_accepted"], [*report["answers"]]) == (1, 5, ["302"])
+
+
 async def test_what_is_never_accepted_is_a_failure_within_the_time_given() -> None:
     seen: Counter[str] = Counter()
 
