@@ -79,7 +79,7 @@ async def test_a_figure_that_is_not_true_is_found_and_named(standalone: Process,
     await standalone.ready()
 
     async def sabotage() -> None:
-        await asyncio.sleep(1)
+        await github.drained(standalone, processed=50)  # so that the simulator has looked at what was there before
         repo = builders.repository("acme/gears")
         assert await github.send(standalone, builders.delivery(builders.push(1, repo=repo))) == 202
 
