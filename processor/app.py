@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from processor.housekeeping import Housekeeping
 from processor.lease import Lease
 from processor.metrics import WorkerMetrics
-from processor.pipeline import LONGEST_PAUSE, Pipeline
+from processor.pipeline import FIRST_PAUSE, LONGEST_PAUSE, Pipeline
 from processor.scrape import Page, Scrape
 from processor.series import BranchPolicy
 from processor.store import Store
@@ -21,7 +21,7 @@ from shared.errors import BrokerUnavailable, StoreError
 from shared.logs import get_logger
 from shared.process import serve
 from shared.settings import ProcessorSettings
-from shared.waiting import is_set_within, unless
+from shared.waiting import is_set_within, pauses, unless
 
 DRAIN_TIMEOUT = 20.0
 """Seconds that the batches in work have to finish after SIGTERM; with the rest of the shutdown it stays below 25."""
@@ -80,16 +80,16 @@ class Processor:
 
     async def _migrate(self, stop: asyncio.Event) -> bool:
         """Migrate as soon as the database is there; return False if it is time to stop instead."""
-        pause = 0.5
+        waits = pauses(FIRST_PAUSE, LONGEST_PAUSE)
         while not stop.is_set():
             try:
                 before, after = await migrate(self._engine)
             except Exception as error:
                 if not is_failure(error):
                     raise
-                _log.warning("waiting for the database", error=describe(error), pause_seconds=pause)
+                pause = next(waits)
+                _log.warning("waiting for the database", error=describe(error), pause_seconds=round(pause, 1))
                 await is_set_within(stop, pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if before != after:
                     _log.info("migrated the database", before=before, after=after)

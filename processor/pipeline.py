@@ -6,7 +6,6 @@ something in a batch (the batch is split until the culprit stands alone, and bec
 """
 
 import asyncio
-import random
 import time
 from collections import Counter as Tallied
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -27,10 +26,10 @@ from shared.delivery import Delivery
 from shared.errors import BrokerError, PoisonError
 from shared.github import event_label
 from shared.logs import get_logger
-from shared.waiting import is_set_within
+from shared.waiting import is_set_within, pauses
 
 FIRST_PAUSE = 0.1
-"""Seconds before the first retry; each further pause is twice as long, and shortened at random by up to a half."""
+"""Seconds before the first retry, at most."""
 
 LONGEST_PAUSE = 10.0
 """Seconds that a pause never exceeds."""
@@ -148,17 +147,17 @@ class Pipeline:
 
     async def _retried(self, action: Callable[[], Awaitable[_Result]]) -> _Result:
         """Do something until neither the database nor the broker fails. Raises `Stopped` rather than retry for ever."""
-        pause = FIRST_PAUSE
+        waits = pauses(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
                 return await action()
             except Exception as error:
                 if not (is_failure(error) or isinstance(error, BrokerError)):
                     raise
+                pause = next(waits)
                 _log.warning("will try again", pause_seconds=round(pause, 1), error=describe(error))
-                if await is_set_within(self._stop, pause * random.uniform(0.5, 1)):  # noqa: S311 - jitter, no secret
+                if await is_set_within(self._stop, pause):
                     raise Stopped from error
-            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _dead_letter(self, batch: Batch, delivery: Delivery, poison: PoisonError) -> None:
         await self._retried(lambda: batch.dead_letter(delivery, poison.reason, poison.detail))

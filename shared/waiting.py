@@ -1,10 +1,23 @@
-"""Waiting that ends early."""
+"""Waiting that ends early, and how long to wait between attempts."""
 
 import asyncio
-from collections.abc import Coroutine
+import random
+from collections.abc import Coroutine, Iterator
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
+
+
+def pauses(first: float, longest: float) -> Iterator[float]:
+    """Yield the seconds to wait before each further attempt: twice as long each time, up to `longest`.
+
+    Each is shortened at random by up to a half, so that what failed at the same time does not come back at the same
+    time.
+    """
+    pause = first
+    while True:
+        yield pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        pause = min(2 * pause, longest)
 
 
 async def is_set_within(event: asyncio.Event, seconds: float) -> bool:

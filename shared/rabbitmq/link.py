@@ -6,7 +6,6 @@ of a queue that it only looked up is lost when that queue is deleted. Its object
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from yarl import URL
 
 from shared.errors import BrokerUnavailable
 from shared.logs import get_logger
-from shared.waiting import is_set_within
+from shared.waiting import is_set_within, pauses
 
 HEARTBEAT_SECONDS = 10
 """RabbitMQ's documentation recommends 5 to 20; aiormq gives up a silent peer after three of these."""
@@ -32,7 +31,7 @@ CLOSE_SECONDS = 2.0
 """Deadline of an orderly end."""
 
 FIRST_PAUSE = 0.5
-"""Seconds before the first attempt to reconnect; each further pause is twice as long, and shortened at random."""
+"""Seconds before the first attempt to reconnect, at most."""
 
 LONGEST_PAUSE = 5.0
 """Seconds that a pause never exceeds."""
@@ -68,7 +67,7 @@ class Link:
         self._blocked = False
         self._unprepared = False
         self._wake = asyncio.Event()
-        self._pause = FIRST_PAUSE
+        self._pauses = pauses(FIRST_PAUSE, LONGEST_PAUSE)
         self._said = ""
 
     def start(self) -> None:
@@ -109,8 +108,7 @@ class Link:
                     await self._session()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next attempt may succeed
                 self._say(_log.warning, "no connection to RabbitMQ, trying again", reason=describe(error))
-            await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, no secret
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            await asyncio.sleep(next(self._pauses))
 
     async def _session(self) -> None:
         """Connect, and keep the connection prepared; it ends with an exception."""
@@ -130,7 +128,7 @@ class Link:
                 self._unprepared = False
                 await within(PREPARE_SECONDS, self._prepare(connection))
                 if self._connection is None:
-                    self._connection, self._pause = connection, FIRST_PAUSE
+                    self._connection, self._pauses = connection, pauses(FIRST_PAUSE, LONGEST_PAUSE)
                     self._say(_log.info, "connected to RabbitMQ")
                 await asyncio.sleep(REPAIR_PAUSE)
             await is_set_within(self._wake, POLL_SECONDS)
