@@ -10,6 +10,7 @@ class Outcome(StrEnum):
     """How a request ended: a value of the label `outcome`."""
 
     ACCEPTED = "accepted"  # the broker has confirmed it
+    SPOOLED = "spooled"  # on this receiver's disk, until the broker takes it
     PONG = "pong"  # a ping, answered and not published
     BAD_REQUEST = "bad_request"  # headers or payload that GitHub does not send, or a body that never came
     BAD_SIGNATURE = "bad_signature"  # not signed with a secret of ours
@@ -49,9 +50,9 @@ class Refusal(Exception):  # noqa: N818 - an answer, raised where the reason is 
         return Answer(self.status, self.outcome, _line({"error": self.error}))
 
 
-def accepted(delivery_id: str) -> Answer:
-    """Return the answer to a delivery that is durable."""
-    return Answer(202, Outcome.ACCEPTED, _line({"status": "accepted", "delivery": delivery_id}))
+def taken(delivery_id: str, how: Outcome) -> Answer:
+    """Return the answer to a delivery that is durable: accepted or spooled."""
+    return Answer(202, how, _line({"status": how.value, "delivery": delivery_id}))
 
 
 def pong(delivery_id: str) -> Answer:

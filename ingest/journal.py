@@ -24,10 +24,10 @@ class Journal:
         self._quiet_until: dict[Outcome, float] = {}
         self._left_out: dict[Outcome, int] = {}
 
-    def accepted(self, delivery_id: str, event: str) -> None:
-        """Log a delivery that is durable."""
+    def taken(self, delivery_id: str, event: str, how: Outcome) -> None:
+        """Log a delivery that is durable: accepted or spooled."""
         if _stdlib.isEnabledFor(logging.DEBUG):  # a line that is not written would still cost 10 µs
-            _log.debug("accepted", delivery_id=delivery_id, event_type=event)
+            _log.debug(how.value, delivery_id=delivery_id, event_type=event)
 
     def refused(self, refusal: Refusal, headers: Mapping[str, str]) -> None:
         """Log a refusal of the request with these headers, with the number of those left out since the last one."""

@@ -1,4 +1,4 @@
-"""`POST /webhook`: verify, validate, publish, answer."""
+"""`POST /webhook`: verify, validate, hand over, answer."""
 
 import asyncio
 import time
@@ -8,12 +8,12 @@ from aiohttp import web
 from ingest import answers
 from ingest.answers import RETRY_AFTER, Answer, Outcome, Refusal
 from ingest.bodies import Bodies
+from ingest.intake import Intake
 from ingest.journal import Journal
 from ingest.metrics import ReceiverMetrics
 from ingest.secrets import Secrets
 from ingest.signature import verify
 from ingest.validation import JSON, content_type, read_delivery
-from shared.broker import Publisher
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, MessageTooLarge, QueueFull
 from shared.logs import get_logger
@@ -30,9 +30,9 @@ _log = get_logger(__name__)
 class Webhook:
     """Handles requests; holds no delivery longer than it takes to answer."""
 
-    def __init__(self, publisher: Publisher, secrets: Secrets, max_in_flight: int) -> None:
+    def __init__(self, intake: Intake, secrets: Secrets, max_in_flight: int) -> None:
         """`max_in_flight`: requests handled at the same time before others are shed."""
-        self._publisher = publisher
+        self._intake = intake
         self._secrets = secrets
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -40,7 +40,7 @@ class Webhook:
         self._idle = asyncio.Event()
         self._bodies = Bodies()
         self._journal = Journal()
-        self.metrics = ReceiverMetrics(lambda: publisher.available, lambda: self._in_flight)
+        self.metrics = ReceiverMetrics(lambda: intake.broker_up, lambda: self._in_flight)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer one request, and count the answer, whether or not its sender still waits for it."""
@@ -58,7 +58,7 @@ class Webhook:
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
-        if answer.outcome is Outcome.ACCEPTED:
+        if answer.status == 202:
             self.metrics.ack.observe(time.perf_counter() - began)
         return self._response(request, answer)
 
@@ -101,8 +101,7 @@ class Webhook:
             delivery = await self._checked(request, kind, body)
             if delivery.event == "ping":
                 return answers.pong(delivery.id)
-            await self._publish(delivery)
-            return answers.accepted(delivery.id)
+            return answers.taken(delivery.id, await self._take(delivery))
         finally:
             self._bodies.release(body)
 
@@ -121,16 +120,17 @@ class Webhook:
 
         return await asyncio.to_thread(check) if len(body) > LARGE else check()
 
-    async def _publish(self, delivery: Delivery) -> None:
+    async def _take(self, delivery: Delivery) -> Outcome:
         try:
-            await self._publisher.publish(delivery)
+            how = await self._intake.take(delivery)
         except QueueFull:
             raise Refusal(503, Outcome.QUEUE_FULL, "the queue is full; try again") from None
         except BrokerUnavailable as error:
             raise Refusal(503, Outcome.BROKER_DOWN, f"the broker takes no deliveries; try again ({error})") from None
         except MessageTooLarge as error:
             raise Refusal(413, Outcome.TOO_LARGE, f"the broker takes no delivery of this size ({error})") from None
-        self._journal.accepted(delivery.id, delivery.event)
+        self._journal.taken(delivery.id, delivery.event, how)
+        return how
 
 
 def _check_route(request: web.BaseRequest) -> None:

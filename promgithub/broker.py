@@ -1,10 +1,22 @@
-"""From settings to the broker that a role uses."""
+"""From settings to the brokers that a role uses."""
 
 from shared.rabbitmq import RabbitBroker, Topology
-from shared.settings import CommonSettings
+from shared.settings import CommonSettings, IngestSettings
+from shared.spool import SpoolBroker
+
+NEVER = 2**31
+"""A delivery limit that is not reached: forwarding looks into no payload, so that no process dies of one."""
 
 
 def rabbit_broker(settings: CommonSettings, role: str) -> RabbitBroker:
     """Return RabbitMQ as the settings describe it; not connected yet."""
     topology = Topology(settings.queue_name, settings.event_queue_size, settings.delivery_limit)
-    return RabbitBroker(settings.amqp_url.get_secret_value(), topology, role)
+    timeout = settings.publish_timeout.total_seconds()
+    return RabbitBroker(settings.amqp_url.get_secret_value(), topology, role, timeout)
+
+
+def outage_spool(settings: IngestSettings) -> SpoolBroker | None:
+    """Return the spool that a receiver has for when RabbitMQ takes nothing, if it is to have one; not open yet."""
+    if settings.spool_dir is None:
+        return None
+    return SpoolBroker(settings.spool_dir, settings.event_queue_size, NEVER, settings.spool_max_bytes)

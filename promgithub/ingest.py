@@ -3,7 +3,7 @@
 import asyncio
 
 from ingest.app import Receiver
-from promgithub.broker import rabbit_broker
+from promgithub.broker import outage_spool, rabbit_broker
 from promgithub.running import load_or_exit, run
 from shared import logs
 from shared.settings import IngestSettings
@@ -15,6 +15,6 @@ def command() -> None:
     logs.configure(settings.log_level, settings.log_format)
 
     async def main(stop: asyncio.Event) -> None:
-        await Receiver(settings, rabbit_broker(settings, "ingest")).run(stop)
+        await Receiver(settings, rabbit_broker(settings, "ingest"), outage_spool(settings)).run(stop)
 
     run(main)

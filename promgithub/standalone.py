@@ -10,6 +10,7 @@ from prometheus_client.core import Metric
 from pydantic import SecretStr
 
 from ingest.app import Receiver
+from ingest.metrics import SpoolFigures
 from processor.app import Processor
 from promgithub.running import load_or_exit, run
 from shared import logs
@@ -63,10 +64,9 @@ def in_directory(settings: StandaloneSettings, data_dir: Path) -> StandaloneSett
 
 
 async def _standalone(settings: StandaloneSettings, data_dir: Path, stop: asyncio.Event) -> None:
-    broker = SpoolBroker(data_dir / SPOOL, settings.event_queue_size, settings.delivery_limit)
+    broker = SpoolBroker(data_dir / SPOOL, settings.event_queue_size, settings.delivery_limit, settings.spool_max_bytes)
     receiver, processor = Receiver(settings, broker), Processor(settings, broker, HOLDER)
-    receiver.metrics.spool_deliveries.set_function(lambda: broker.deliveries)
-    receiver.metrics.spool_bytes.set_function(lambda: broker.bytes)
+    receiver.metrics.spool = lambda: SpoolFigures.of(broker)
 
     async def gather() -> Together:
         return Together(await receiver.gather(), await processor.gather())

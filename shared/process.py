@@ -2,15 +2,25 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from shared.admin import AdminServer
-from shared.broker import Broker
 
 Work = Callable[[asyncio.Event], Awaitable[None]]
 """Something that goes on until the event is set, and then finishes what it holds."""
 
 
-async def serve(admin: AdminServer, broker: Broker, stop: asyncio.Event, *works: Work) -> None:
+class Connected(Protocol):
+    """What is there before the work and after it, such as a broker."""
+
+    async def start(self) -> None:
+        """Begin to connect and return at once."""
+
+    async def close(self) -> None:
+        """Let go, within a bounded time."""
+
+
+async def serve(admin: AdminServer, broker: Connected, stop: asyncio.Event, *works: Work) -> None:
     """Listen, connect and work until `stop` is set; then finish, within 25 s, and close.
 
     The broker need not be there yet. What a work raises ends the others and is raised.

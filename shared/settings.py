@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from shared.errors import SettingsError
 from shared.logs import FORMATS, LEVELS
+from shared.spool import MAX_BYTES
 
 PREFIX = "PROMGITHUB_"
 
@@ -160,6 +161,13 @@ class CommonSettings(BaseSettings):
         1_000_000, "bound of the main queue; full means 503, never silent loss", 1_000_000_000
     )
     delivery_limit: int = _count(20, "broker redeliveries before a delivery is dead-lettered", 1_000_000)
+    publish_timeout: Duration = _setting(
+        timedelta(seconds=5),
+        "deadline of the broker's confirm (GitHub gives up after 10 s)",
+        "1s to 9s",
+        ge=timedelta(seconds=1),
+        le=timedelta(seconds=9),
+    )
     admin_host: str = _host("address of `/metrics`, `/livez` and `/readyz`")
     log_level: Annotated[Literal[LEVELS], BeforeValidator(str.lower)] = _setting(  # type: ignore[valid-type]
         "info", "least severe lines that are logged", f"one of {', '.join(LEVELS)}"
@@ -197,6 +205,12 @@ class IngestSettings(CommonSettings):
     service_port: int = _port(8080, "port of the public listener")
     admin_port: int = _port(8081, "port of `/metrics`, `/livez` and `/readyz`")
     max_in_flight: int = _count(1000, "deliveries that a receiver holds unconfirmed before it sheds", 100_000)
+    spool_dir: Path | None = _setting(
+        None,
+        "directory for deliveries that the broker does not take; without it they are answered with 503",
+        "the path of a directory of this receiver's own, on a disk that outlives it; made if missing",
+    )
+    spool_max_bytes: int = _count(MAX_BYTES, "bytes of deliveries that the spool takes", 2**50)
 
 
 class ProcessorSettings(CommonSettings):

@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from ingest.app import Receiver
 from ingest.signature import sign
-from promgithub.broker import rabbit_broker
+from promgithub.broker import outage_spool, rabbit_broker
 from shared.settings import IngestSettings
 from tests import figures
 from tests.figures import Figures
@@ -153,7 +153,7 @@ async def receiver(stop: asyncio.Event | None = None, **given: Any) -> AsyncIter
     }
     settings = IngestSettings(**(defaults | given))
     stop = stop or asyncio.Event()
-    running = asyncio.create_task(Receiver(settings, rabbit_broker(settings, "test")).run(stop))
+    running = asyncio.create_task(Receiver(settings, rabbit_broker(settings, "test"), outage_spool(settings)).run(stop))
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as client:
             await _until_listening(running, settings.service_port)

@@ -30,7 +30,7 @@ class RabbitBroker:
     """
 
     def __init__(self, url: str, topology: Topology, name: str, publish_timeout: float = 5.0) -> None:
-        """`name` is what RabbitMQ shows for the connections; `publish_timeout` is in seconds, of GitHub's ten."""
+        """`name` is what RabbitMQ shows for the connections; `publish_timeout` is in seconds."""
         tolerate_any_properties()
         self._topology = topology
         self._declarations = Declarations(topology)

@@ -1,5 +1,5 @@
 """The broker interface on a file: a durable FIFO of deliveries in SQLite, for one process and nothing to install."""
 
-from shared.spool.broker import SpoolBroker
+from shared.spool.broker import MAX_BYTES, SpoolBroker
 
-__all__ = ["SpoolBroker"]
+__all__ = ["MAX_BYTES", "SpoolBroker"]

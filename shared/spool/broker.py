@@ -1,6 +1,7 @@
 """The spool as `shared.broker.Broker`."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ class SpoolBroker:
         self._writer = Writer(self._wake)
         self._consumers: WeakSet[SpoolConsumer] = WeakSet()
         self._given_back: list[Entry] = []
+        self._head: Delivery | None = None
         self._arriving = 0
         self._arriving_bytes = 0
 
@@ -58,6 +60,26 @@ class SpoolBroker:
         return self._writer.state.bytes
 
     @property
+    def dead_letters(self) -> int:
+        """Dead letters in the spool."""
+        return self._writer.state.dead_letters
+
+    @property
+    def capacity(self) -> tuple[int, int]:
+        """How many deliveries, of how many bytes, the spool takes."""
+        return self._bounds.deliveries, self._bounds.bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a small delivery would be taken now."""
+        return self.available and not self._is_full(0)
+
+    @property
+    def head_age(self) -> float:
+        """Seconds since the delivery was received that was handed out last, or 0 if the spool is empty."""
+        return max(0.0, time.time() - self._head.received_at / 1000) if self._head and self.deliveries else 0.0
+
+    @property
     def commits(self) -> int:
         """Transactions so far: fewer than publishes, when those are concurrent."""
         return self._writer.commits
@@ -76,7 +98,8 @@ class SpoolBroker:
     async def publish(self, delivery: Delivery) -> None:
         """Return once the delivery is on disk; raises as `shared.broker.Publisher.publish` does."""
         size = len(delivery.body)
-        self._check_room(size)
+        if self._is_full(size):
+            raise QueueFull(f"the spool holds {self.deliveries} deliveries of {self.bytes} bytes")
         written = self._writer.submit(partial(rows.insert, delivery=delivery))
         self._arriving += 1
         self._arriving_bytes += size
@@ -132,12 +155,10 @@ class SpoolBroker:
         if not await asyncio.shield(self._writer.submit(burying)):
             raise QueueFull(f"there are {self._writer.state.dead_letters} dead letters")
 
-    def _check_room(self, size: int) -> None:
-        state, bounds = self._writer.state, self._bounds
-        deliveries = state.deliveries + self._arriving
-        taken = state.bytes + self._arriving_bytes
-        if deliveries >= bounds.deliveries or taken + size > bounds.bytes:
-            raise QueueFull(f"the spool holds {deliveries} deliveries of {taken} bytes")
+    def _is_full(self, size: int) -> bool:
+        """Tell whether there is no room for another `size` bytes beside what is on its way to disk."""
+        deliveries, taken = self.deliveries + self._arriving, self.bytes + self._arriving_bytes
+        return deliveries >= self._bounds.deliveries or taken + size > self._bounds.bytes
 
     def _arrived(self, size: int) -> None:
         self._arriving -= 1
@@ -152,6 +173,8 @@ class SpoolBroker:
         except BrokerUnavailable:
             self.give_back(given_back)
             raise
+        if handed.entries:
+            self._head = handed.entries[0].delivery
         for entry in handed.buried:
             _log.error("put among the dead letters: processes died of it", **_named(entry))
         for entry in handed.unburied:

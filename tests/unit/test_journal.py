@@ -69,12 +69,12 @@ def test_at_level_debug_every_delivery_has_its_line(lines: Lines) -> None:
     journal = lines.journal("debug")
     for _ in range(5):
         journal.refused(UNSIGNED, {"X-GitHub-Delivery": GUID})
-    journal.accepted(GUID, "push")
+    journal.taken(GUID, "push", Outcome.ACCEPTED)
     assert lines.read("event", "delivery_id") == [("refused", GUID)] * 5 + [("accepted", GUID)]
 
 
 def test_an_accepted_delivery_has_no_line_at_level_info(lines: Lines) -> None:
-    lines.journal("info").accepted(GUID, "push")
+    lines.journal("info").taken(GUID, "push", Outcome.ACCEPTED)
     assert lines.read() == []
 
 
