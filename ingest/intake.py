@@ -15,7 +15,7 @@ from shared.delivery import Delivery
 from shared.errors import BrokerError, BrokerUnavailable, MessageTooLarge, QueueFull
 from shared.logs import get_logger
 from shared.spool import SpoolBroker
-from shared.waiting import pauses
+from shared.waiting import is_set_within, pauses
 
 FORWARDED_AT_ONCE = 32
 """Deliveries on their way from the spool to the broker at the same time: few, beside those that arrive."""
@@ -97,7 +97,7 @@ class Intake:
         if self._spool is None:
             return
         async with asyncio.TaskGroup() as tasks:
-            forwarding = tasks.create_task(self._forward(self._spool))
+            forwarding = tasks.create_task(self._forward(self._spool, stop))
             await stop.wait()
             await self._drain(self._spool)
             forwarding.cancel()
@@ -120,19 +120,21 @@ class Intake:
             raise type(refusal)(f"{refusal}; {error}") from None
 
     async def _drain(self, spool: SpoolBroker) -> None:
+        """Give the forwarding time to empty the spool, until the broker refuses."""
+        self._refusal = None
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_SECONDS):
                 while spool.deliveries and self.broker_up and self._refusal is None:  # noqa: ASYNC110 - no event says so
                     await asyncio.sleep(POLL_SECONDS)
 
-    async def _forward(self, spool: SpoolBroker) -> None:
+    async def _forward(self, spool: SpoolBroker, stop: asyncio.Event) -> None:
         consumer = await spool.consume(FORWARDED_AT_ONCE)
         async for batch in consumer.batches(FORWARDED_AT_ONCE, 0):
-            await self._send(batch)
+            await self._send(batch, stop)
             await batch.ack()
 
-    async def _send(self, batch: Batch) -> None:
-        """Hand a batch to the broker, however long that takes."""
+    async def _send(self, batch: Batch, stop: asyncio.Event) -> None:
+        """Hand a batch to the broker, however long that takes; try again at once when `stop` is set."""
         left = batch.deliveries
         waits = pauses(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
@@ -142,7 +144,7 @@ class Intake:
                 self._taken()
                 return
             self._refused(next(error for error in errors if error is not None))
-            await asyncio.sleep(next(waits))
+            await is_set_within(stop, next(waits))
 
     async def _hand_over(self, batch: Batch, delivery: Delivery) -> BrokerError | None:
         """Publish a delivery, or bury it if it can never be published; return why neither could be done."""

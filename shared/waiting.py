@@ -23,7 +23,9 @@ def pauses(first: float, longest: float) -> Iterator[float]:
 async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
     """Wait until `event` is set, at most so long; return whether it is."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes together with what it waits for.
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return event.is_set()
     return True

@@ -20,6 +20,9 @@ from shared.spool.writer import Writer
 MAX_BYTES = 4 * 1024**3
 """Bytes of payloads that a spool takes."""
 
+USUAL_BYTES = 32 * 1024
+"""Bytes that nearly every payload about CI stays below."""
+
 _log = get_logger(__name__)
 
 
@@ -71,8 +74,8 @@ class SpoolBroker:
 
     @property
     def has_room(self) -> bool:
-        """Whether a small delivery would be taken now."""
-        return self.available and not self._is_full(0)
+        """Whether a delivery of a usual size would be taken now."""
+        return self.available and not self._is_full(USUAL_BYTES)
 
     @property
     def head_age(self) -> float:

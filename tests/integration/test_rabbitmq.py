@@ -24,7 +24,7 @@ from shared.delivery import Delivery
 from shared.errors import BrokerError, BrokerUnavailable, MessageTooLarge
 from shared.rabbitmq import RabbitBroker, Topology
 from tests.servers.ports import free_port
-from tests.servers.rabbitmq import MAX_MESSAGE_SIZE, QUEUE_SETTLED_SECONDS, RabbitServer
+from tests.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer, largest_message, memory_alarm
 
 SOON = 20.0
 AT_ONCE = 1.0
@@ -670,15 +670,6 @@ async def test_both_sides_come_back_after_the_broker_closed_the_connections(
     await passes(broker, consumer)
 
 
-@asynccontextmanager
-async def memory_alarm(rabbit: RabbitServer) -> AsyncIterator[None]:
-    await rabbit.ctl("set_vm_memory_high_watermark", "0.0000001")
-    try:
-        yield
-    finally:
-        await rabbit.ctl("set_vm_memory_high_watermark", "0.4")
-
-
 async def test_an_alarm_fails_publishes_at_once_but_not_acks_and_passes(
     brokers: Brokers, private_rabbit: RabbitServer
 ) -> None:
@@ -731,16 +722,6 @@ async def test_an_alarm_is_logged_when_it_begins_and_when_it_ends(
 
     assert [line["log_level"] for line in logs] == ["info", "warning", "info"]
     assert "short of memory or disk" in logs[1]["event"]
-
-
-@asynccontextmanager
-async def largest_message(rabbit: RabbitServer, size: int) -> AsyncIterator[None]:
-    """Change what the broker takes, on channels that are opened from now on."""
-    await rabbit.ctl("eval", f"application:set_env(rabbit, max_message_size, {size}).")
-    try:
-        yield
-    finally:
-        await rabbit.ctl("eval", f"application:set_env(rabbit, max_message_size, {MAX_MESSAGE_SIZE}).")
 
 
 async def test_a_message_that_is_too_large_for_the_broker_harms_no_other(

@@ -4,6 +4,8 @@ import asyncio
 import os
 import shutil
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -160,3 +162,23 @@ async def remove_queue(url: str, name: str) -> None:
         await channel.queue_delete(name)
         await channel.queue_delete(f"{name}.dead")
         await channel.exchange_delete(name)
+
+
+@asynccontextmanager
+async def memory_alarm(rabbit: RabbitServer) -> AsyncIterator[None]:
+    """Let the broker block whoever publishes."""
+    await rabbit.ctl("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        yield
+    finally:
+        await rabbit.ctl("set_vm_memory_high_watermark", "0.4")
+
+
+@asynccontextmanager
+async def largest_message(rabbit: RabbitServer, size: int) -> AsyncIterator[None]:
+    """Change what the broker takes, in bytes, on channels that are opened from now on."""
+    await rabbit.ctl("eval", f"application:set_env(rabbit, max_message_size, {size}).")
+    try:
+        yield
+    finally:
+        await rabbit.ctl("eval", f"application:set_env(rabbit, max_message_size, {MAX_MESSAGE_SIZE}).")
