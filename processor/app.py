@@ -16,7 +16,7 @@ from processor.store import Store
 from processor.store.engine import create_engine, describe, is_failure
 from processor.store.migrate import migrate
 from shared.admin import AdminServer, Check
-from shared.broker import Broker
+from shared.broker import Broker, Consumer
 from shared.errors import BrokerUnavailable, StoreError
 from shared.logs import get_logger
 from shared.process import serve
@@ -107,20 +107,43 @@ class Processor:
                 tasks.create_task(self._worker(pipeline, stop))
 
     async def _worker(self, pipeline: Pipeline, stop: asyncio.Event) -> None:
+        """Take and count batches until `stop` is set, but hold none while the database is away for long."""
         # A consumer of its own for each worker: acknowledging a batch must not acknowledge another's.
         prefetch = max(1, self._settings.prefetch // self._settings.event_workers)
-        consumer = await unless(stop, self._broker.consume(prefetch))
-        if consumer is None:
-            return
+        while (consumer := await unless(stop, self._broker.consume(prefetch))) is not None:
+            if await self._work(pipeline, consumer, stop):
+                return
+            await consumer.release()
+            await self._database_back(stop)
+
+    async def _work(self, pipeline: Pipeline, consumer: Consumer, stop: asyncio.Event) -> bool:
+        """Return what `Pipeline.work` does, within a bounded time after `stop` is set."""
         async with asyncio.TaskGroup() as tasks:
             linger = self._settings.batch_linger_ms / 1000
             work = tasks.create_task(pipeline.work(consumer, self._settings.batch_size, linger))
-            await stop.wait()
+            stopping = tasks.create_task(stop.wait())
+            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                stopping.cancel()
+                return await work
             await consumer.stop()
             _, unfinished = await asyncio.wait({work}, timeout=DRAIN_TIMEOUT)
             if unfinished:
                 _log.warning("a batch took too long to stop; its deliveries go back to the queue")
                 work.cancel()
+        return True
+
+    async def _database_back(self, stop: asyncio.Event) -> None:
+        """Wait until the database answers, or `stop` is set."""
+        waits = pauses(FIRST_PAUSE, LONGEST_PAUSE)
+        while not await is_set_within(stop, next(waits)):
+            try:
+                await self._store.ping()
+            except Exception as error:
+                if not is_failure(error):
+                    raise
+            else:
+                return
 
     async def _check_broker(self) -> None:
         if not self._broker.available:

@@ -37,6 +37,8 @@ class Lease:
         self._store = store
         self._clock = clock
         self._until = float("-inf")
+        self.database_up = False
+        """Whether the last attempt to take or renew reached the database."""
 
     @property
     def held(self) -> bool:
@@ -58,8 +60,10 @@ class Lease:
         except Exception as error:
             if not is_failure(error):
                 raise
+            self.database_up = False
             _log.warning("the lease could not be renewed", error=describe(error))
         else:
+            self.database_up = True
             # Counted from before the question: the database counts from some moment after that.
             self._until = asked + TTL - MARGIN if held else float("-inf")
         if self.held != had:

@@ -1,6 +1,8 @@
 """Every metric of the worker itself; each process has its own, so `sum()` over processors is right."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -17,6 +19,10 @@ SIZE_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 
 LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)
 """Seconds from the receiver to the commit; hours after an outage."""
+
+
+RETRY_CAUSES = ("broker", "connection", "deadlock", "lock", "other", "serialization", "timeout")
+"""Why an attempt failed: the database's failures, and `broker`."""
 
 
 class WorkerMetrics:
@@ -63,6 +69,20 @@ class WorkerMetrics:
             buckets=LAG_BUCKETS,
             registry=self.registry,
         )
+        self.retries = Counter(
+            "promgithub_event_retries",
+            "Attempts to commit a batch, or to put a dead letter away, that failed and were made again, by cause.",
+            ["cause"],
+            registry=self.registry,
+        )
+        for cause in RETRY_CAUSES:
+            self.retries.labels(cause)
+        self._held: list[float] = []
+        Gauge(
+            "promgithub_event_oldest_age_seconds",
+            "Time since the oldest delivery that a worker holds was received; 0 if none is held.",
+            registry=self.registry,
+        ).set_function(self._oldest_age)
         self.duplicates_seen = Counter(
             "promgithub_duplicate_deliveries_seen",
             "Deliveries whose ID was already counted, found in any attempt.",
@@ -88,6 +108,18 @@ class WorkerMetrics:
             registry=self.registry,
         )
 
+    @contextmanager
+    def holding(self, received: float) -> Iterator[None]:
+        """Count a batch as held whose oldest delivery was received at `received`, in Unix seconds."""
+        self._held.append(received)
+        try:
+            yield
+        finally:
+            self._held.remove(received)
+
+    def _oldest_age(self) -> float:
+        return max(0.0, time.time() - min(self._held)) if self._held else 0.0
+
 
 class _WorkerCount(Collector):
     """`promgithub_event_worker_count`: a name that dashboards know, but that promtool allows to summaries only."""
@@ -108,6 +140,16 @@ def leader_family(exposes: bool) -> GaugeMetricFamily:
         "1 on the processor that exposes the metrics from the store, 0 on the others.",
         float(exposes),
     )
+
+
+def health_families(*, broker_up: bool, database_up: bool) -> list[GaugeMetricFamily]:
+    """Return the metrics that say what this processor can reach."""
+    return [
+        GaugeMetricFamily("promgithub_broker_up", "1 if the broker takes deliveries, 0 if not.", float(broker_up)),
+        GaugeMetricFamily(
+            "promgithub_database_up", "1 if the database answered when last asked, 0 if not.", float(database_up)
+        ),
+    ]
 
 
 def queue_families(depths: Depths) -> list[GaugeMetricFamily]:

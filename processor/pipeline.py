@@ -20,7 +20,7 @@ from processor.fold import executions, fold
 from processor.metrics import WorkerMetrics
 from processor.series import BranchPolicy
 from processor.store import Store
-from processor.store.engine import describe, is_failure
+from processor.store.engine import cause, describe, is_failure
 from shared.broker import Batch, Consumer
 from shared.delivery import Delivery
 from shared.errors import BrokerError, PoisonError
@@ -33,6 +33,10 @@ FIRST_PAUSE = 0.1
 
 LONGEST_PAUSE = 10.0
 """Seconds that a pause never exceeds."""
+
+HOLD_SECONDS = 600.0
+"""Seconds that a batch is held while it cannot be committed. RabbitMQ closes a channel on which nothing was acked for
+30 minutes, again and again, and counts that against the delivery limit: an outage of a night would bury deliveries."""
 
 _log = get_logger(__name__)
 
@@ -61,6 +65,10 @@ class Stopped(Exception):  # noqa: N818 - not an error
     """The worker has to stop before a retry could succeed; what it holds goes back to the queue."""
 
 
+class Away(Exception):  # noqa: N818
+    """What a worker needs is away for so long that it must not hold deliveries any longer."""
+
+
 class Pipeline:
     """Takes batches until told to stop. One instance serves all workers of a process."""
 
@@ -80,21 +88,33 @@ class Pipeline:
         self._clock = clock
         self._received: dict[str, float] = {}
 
-    async def work(self, consumer: Consumer, size: int, linger: float) -> None:
-        """Process batches of at most `size`, none waiting over `linger` seconds, until the consumer is stopped."""
+    async def work(self, consumer: Consumer, size: int, linger: float) -> bool:
+        """Process batches of at most `size`, none waiting over `linger` seconds, until the consumer is stopped.
+
+        Return whether it ended so; False if the database or the broker was away for too long to hold what is held.
+        """
         self._metrics.workers += 1
         try:
             async for batch in consumer.batches(size, linger):
                 await self.process(batch)
         except Stopped:
             _log.warning("stopped while the database or the broker was away; what was held goes back to the queue")
+        except Away:
+            _log.warning("away for too long; what was held goes back to the queue")
+            return False
         finally:
             self._metrics.workers -= 1
+        return True
 
     async def process(self, batch: Batch) -> None:
         """Count a batch, dead-letter what cannot be counted, and acknowledge it."""
         began = time.perf_counter()
         self._metrics.batch_size.observe(len(batch.deliveries))
+        with self._metrics.holding(min(delivery.received_at for delivery in batch.deliveries) / 1000):
+            await self._process(batch)
+        self._metrics.duration.observe(time.perf_counter() - began)
+
+    async def _process(self, batch: Batch) -> None:
         understood: list[Understood] = []
         for delivery in batch.deliveries:
             try:
@@ -104,7 +124,6 @@ class Pipeline:
                 await self._dead_letter(batch, delivery, poison)
         await self._settle(batch, understood)
         await batch.ack()
-        self._metrics.duration.observe(time.perf_counter() - began)
 
     async def _settle(self, batch: Batch, group: Sequence[Understood]) -> None:
         """Commit a group; if something in it is refused, find out what, by halves."""
@@ -146,15 +165,22 @@ class Pipeline:
         return Committed(new, duplicates, overflows)
 
     async def _retried(self, action: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Do something until neither the database nor the broker fails. Raises `Stopped` rather than retry for ever."""
+        """Do something until neither the database nor the broker fails.
+
+        Raises `Stopped` or `Away` rather than retry for ever.
+        """
         waits = pauses(FIRST_PAUSE, LONGEST_PAUSE)
+        give_up_at = time.monotonic() + HOLD_SECONDS
         while True:
             try:
                 return await action()
             except Exception as error:
                 if not (is_failure(error) or isinstance(error, BrokerError)):
                     raise
+                self._metrics.retries.labels("broker" if isinstance(error, BrokerError) else cause(error)).inc()
                 pause = next(waits)
+                if time.monotonic() + pause > give_up_at:
+                    raise Away from error
                 _log.warning("will try again", pause_seconds=round(pause, 1), error=describe(error))
                 if await is_set_within(self._stop, pause):
                     raise Stopped from error

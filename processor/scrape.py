@@ -8,7 +8,7 @@ from prometheus_client.core import Metric
 from processor import lease
 from processor.exposition import families
 from processor.lease import Lease
-from processor.metrics import WorkerMetrics, leader_family, queue_families
+from processor.metrics import WorkerMetrics, health_families, leader_family, queue_families
 from processor.store import Store
 from processor.store.engine import describe, is_failure
 from processor.store.snapshot import Snapshot
@@ -58,7 +58,8 @@ class Scrape:
         own = list(self._metrics.registry.collect())
         snapshot, queue = await asyncio.gather(self._snapshot(), self._queue())
         exposes = snapshot is not None and self._lease.held
-        return Page([*own, *queue, leader_family(exposes)], snapshot if exposes else None, self._max_series)
+        health = health_families(broker_up=self._broker.available, database_up=self._lease.database_up)
+        return Page([*own, *health, *queue, leader_family(exposes)], snapshot if exposes else None, self._max_series)
 
     async def _snapshot(self) -> Snapshot | None:
         async with self._reading:  # one at a time, however many scrape

@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from ingest.metrics import ReceiverMetrics
-from processor.metrics import WorkerMetrics, leader_family, queue_families
+from processor.metrics import WorkerMetrics, health_families, leader_family, queue_families
 from processor.series import METRICS, Kind
 from shared import settings
 from shared.broker import Depths
@@ -35,7 +35,8 @@ def _receiver() -> str:
 
 
 def _processor() -> str:
-    dynamic = [*queue_families(Depths(0, 0, 0)), leader_family(exposes=False)]
+    health = health_families(broker_up=False, database_up=False)
+    dynamic = [*health, *queue_families(Depths(0, 0, 0)), leader_family(exposes=False)]
     return _table([*_declared(WorkerMetrics().registry), *map(_unlabelled, dynamic)])
 
 

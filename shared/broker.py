@@ -65,6 +65,9 @@ class Consumer(Protocol):
     async def stop(self) -> None:
         """Take no more deliveries from the queue."""
 
+    async def release(self) -> None:
+        """Give back to the queue, within a bounded time, all that is not acked, and end: it may go to others now."""
+
 
 class Broker(Publisher, Protocol):
     """Both sides, and the broker's state."""

@@ -2,7 +2,8 @@
 
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -13,6 +14,8 @@ STATEMENT_TIMEOUT = 30.0
 """Seconds that one statement may take; a server that went silent is noticed by then."""
 
 _REFUSED_CLASSES = ("22", "23", "54")  # data exception, integrity violation, program limit exceeded
+_CONNECTION_CLASSES = ("08", "57")  # connection exception, operator intervention
+_CAUSES = {"40P01": "deadlock", "40001": "serialization", "55P03": "lock", "57014": "timeout"}
 _UNIQUE_VIOLATION = "23505"  # ON CONFLICT can raise it while an index is rebuilt; a retry succeeds
 
 
@@ -53,8 +56,8 @@ def is_refusal(error: BaseException) -> bool:
         return True
     if not isinstance(error, DBAPIError):
         return False
-    state: str | None = getattr(error.orig, "sqlstate", None)
-    if state is None:
+    state = _state(error)
+    if not state:
         return isinstance(error, DataError | IntegrityError)
     return state.startswith(_REFUSED_CLASSES) and state != _UNIQUE_VIOLATION
 
@@ -64,13 +67,30 @@ def is_failure(error: BaseException) -> bool:
     return isinstance(error, SQLAlchemyError | OSError | TimeoutError) and not is_refusal(error)
 
 
+def cause(error: BaseException) -> str:
+    """Return the kind of a failure, one of a small set of words."""
+    state = _state(error)
+    if state in _CAUSES:
+        return _CAUSES[state]
+    if isinstance(error, TimeoutError | PoolTimeoutError):
+        return "timeout"
+    if isinstance(error, OSError | InterfaceError) or state[:2] in _CONNECTION_CLASSES:
+        return "connection"
+    return "other"
+
+
 def describe(error: BaseException) -> str:
     """Return what went wrong without any value that was being stored: drivers quote those in their messages."""
     original = getattr(error, "orig", None)
-    state = getattr(original, "sqlstate", None)
+    state = _state(error)
     cause = original if original is not None else error
     cause = cause.__cause__ or cause
     return type(cause).__name__ + (f" (SQLSTATE {state})" if state else "")
+
+
+def _state(error: BaseException) -> str:
+    """Return the SQLSTATE of an error, or nothing if it has none."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
 def dialect_of(connection: AsyncConnection) -> str:

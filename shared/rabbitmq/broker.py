@@ -57,7 +57,7 @@ class RabbitBroker:
     async def consume(self, prefetch: int) -> Consumer:
         """Return a consumer once RabbitMQ has accepted it."""
         consumer = RabbitConsumer(self._consuming, self._topology.queue, prefetch, self._dead_letters)
-        self._consumers.append(consumer)
+        self._consumers = [*(one for one in self._consumers if not one.released), consumer]
         self._consuming.start()
         self._consuming.nudge()
         try:

@@ -90,11 +90,15 @@ class RabbitConsumer:
         self._awaited = 1
         self._stopping = False
         self._stopped = False
+        self.released = False
+        """Whether it is of no use any more."""
         self.attached = asyncio.Event()
         """Set once messages can come."""
 
     async def attach(self, connection: AbstractConnection) -> None:
         """Begin to consume on a connection, unless that goes on already or was stopped."""
+        if self.released:
+            return
         if self._channel is None or self._channel.is_closed:
             self._channel = await self._open(connection)
         if self._tag is None and not self._stopping:
@@ -116,6 +120,17 @@ class RabbitConsumer:
         except (aiormq.AMQPError, aiormq.ChannelInvalidStateError, OSError) as error:
             _log.debug("the consumer was gone before it was cancelled", reason=describe(error))
         self.end()
+
+    async def release(self) -> None:
+        """Close the channel, with which RabbitMQ takes back what was sent over it."""
+        self.released = True
+        self.end()
+        self._inbox.clear()
+        if self._channel is not None:
+            try:
+                await within(CANCEL_SECONDS, self._channel.close())
+            except (aiormq.AMQPError, aiormq.ChannelInvalidStateError, OSError) as error:
+                _log.debug("the channel was gone before it was closed", reason=describe(error))
 
     def end(self) -> None:
         """Let `batches` end."""

@@ -77,7 +77,7 @@ class SpoolConsumer:
     def __init__(self, spool: Source, prefetch: int) -> None:
         self._spool = spool
         self._prefetch = prefetch
-        self._held = 0
+        self._held: dict[tuple[int, int], Entry] = {}
         self._changed = asyncio.Event()
         self._left: int | None = None  # once stopped: how many it may still take
 
@@ -102,7 +102,8 @@ class SpoolConsumer:
             self._spool.give_back(entries)
             _log.info("not acked, will come back", deliveries=len(entries), reason=str(error))
         finally:
-            self._held -= len(entries)
+            for entry in entries:
+                self._held.pop(_key(entry), None)
             self._changed.set()
 
     async def bury(self, entry: Entry, reason: str, detail: str) -> None:
@@ -112,8 +113,14 @@ class SpoolConsumer:
     async def stop(self) -> None:
         """Take no more than what is there now, and of that no more than the prefetch."""
         if self._left is None:
-            self._left = min(self._prefetch - self._held, self._spool.waiting)
+            self._left = min(self._prefetch - len(self._held), self._spool.waiting)
         self._changed.set()
+
+    async def release(self) -> None:
+        """Give back what is held; nothing has died of it, so that it does not count as another attempt."""
+        self.end()
+        self._spool.give_back(list(self._held.values()))
+        self._held.clear()
 
     def wake(self) -> None:
         """Look again: something has changed."""
@@ -127,11 +134,11 @@ class SpoolConsumer:
     def _room(self, size: int) -> int:
         """Return how many deliveries the next batch may have now."""
         left = self._prefetch if self._left is None else self._left
-        return min(size, self._prefetch - self._held, left, self._spool.waiting)
+        return min(size, self._prefetch - len(self._held), left, self._spool.waiting)
 
     async def _company(self, size: int, linger: float) -> None:
         """Wait until a batch would be full, at most for `linger` seconds, and not once stopped."""
-        size = min(size, self._prefetch - self._held)
+        size = min(size, self._prefetch - len(self._held))
         deadline = time.monotonic() + linger
         while self._left is None and self._spool.waiting < size and not self._spool.redelivering:
             self._changed.clear()
@@ -151,7 +158,11 @@ class SpoolConsumer:
             if self._left is not None:
                 self._left = 0
             return ()
-        self._held += len(taken)
+        self._held |= {_key(entry): entry for entry in taken}
         if self._left is not None:
             self._left -= len(taken)
         return taken
+
+
+def _key(entry: Entry) -> tuple[int, int]:
+    return entry.generation, entry.number

@@ -316,6 +316,24 @@ async def test_what_was_acked_does_not_come_back(open_broker: OpenBroker) -> Non
     assert (await second.depths()).ready == 0
 
 
+async def test_what_a_consumer_releases_goes_to_others_and_it_gets_no_more(broker: Broker) -> None:
+    published = deliveries(6)
+    await publish_all(broker, published)
+    one = await broker.consume(4)
+    batches = one.batches(2, NO_LINGER)
+    held = await next_batch(batches)
+
+    await one.release()
+
+    other = await broker.consume(10)
+    assert ids(await take(other, 6)) == ids(published)
+    await held.ack()
+    await broker.publish(delivery())
+    assert len(await take(other, 1)) == 1
+    with pytest.raises(StopAsyncIteration):
+        await next_batch(batches)
+
+
 async def test_an_ack_for_a_broker_that_is_gone_is_no_error(open_broker: OpenBroker) -> None:
     first = await open_broker()
     await publish_all(first, deliveries(1))
