@@ -177,8 +177,14 @@ async def memory_alarm(rabbit: RabbitServer) -> AsyncIterator[None]:
 @asynccontextmanager
 async def largest_message(rabbit: RabbitServer, size: int) -> AsyncIterator[None]:
     """Change what the broker takes, in bytes, on channels that are opened from now on."""
-    await rabbit.ctl("eval", f"application:set_env(rabbit, max_message_size, {size}).")
+    await _take_messages_up_to(rabbit, size)
     try:
         yield
     finally:
-        await rabbit.ctl("eval", f"application:set_env(rabbit, max_message_size, {MAX_MESSAGE_SIZE}).")
+        await _take_messages_up_to(rabbit, MAX_MESSAGE_SIZE)
+
+
+async def _take_messages_up_to(rabbit: RabbitServer, size: int) -> None:
+    # RabbitMQ 3 looks at the first of these, RabbitMQ 4 at the second.
+    settings = f"application:set_env(rabbit, max_message_size, {size}), persistent_term:put(max_message_size, {size})."
+    await rabbit.ctl("eval", settings)
