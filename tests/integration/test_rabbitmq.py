@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 import aio_pika
 import pytest
@@ -23,7 +23,7 @@ from shared.broker import Batch, Consumer
 from shared.delivery import Delivery
 from shared.errors import BrokerError, BrokerUnavailable, MessageTooLarge
 from shared.rabbitmq import RabbitBroker, Topology
-from tests.servers.ports import free_port
+from tests.proxy import Proxy
 from tests.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer, largest_message, memory_alarm
 
 SOON = 20.0
@@ -36,72 +36,6 @@ RECEIVED_AT = 1_761_000_000_123
 
 
 # --- Brokers, deliveries, and the network between ---
-
-
-class Relay:
-    """A TCP relay to a broker, which a test starts, cuts and freezes."""
-
-    def __init__(self, target: str) -> None:
-        self._target = URL(target)
-        self._port = free_port()
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._flows = asyncio.Event()
-        self._flows.set()
-
-    @property
-    def url(self) -> str:
-        """The target's URL, by way of the relay."""
-        return str(self._target.with_host("127.0.0.1").with_port(self._port))
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-
-    async def start(self) -> None:
-        """Listen."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
-
-    async def stop(self) -> None:
-        """Refuse connections, and cut those there are."""
-        self.thaw()
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        self.cut()
-
-    def cut(self) -> None:
-        """Reset every connection."""
-        for writer in self._writers:
-            writer.transport.abort()
-
-    def freeze(self) -> None:
-        """Forward nothing more, in silence."""
-        self._flows.clear()
-
-    def thaw(self) -> None:
-        """Forward again."""
-        self._flows.set()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(self._target.host, self._target.port or 5672)
-        pair = {writer, far_writer}
-        self._writers |= pair
-        with suppress(OSError):
-            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
-        for end in pair:
-            end.transport.abort()
-        self._writers -= pair
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            await self._flows.wait()
-            writer.write(data)
-            await writer.drain()
-        raise ConnectionResetError
 
 
 Brokers = Callable[..., RabbitBroker]
@@ -123,9 +57,9 @@ async def brokers(queue_name: str) -> AsyncIterator[Brokers]:
 
 
 @pytest_asyncio.fixture
-async def relay(amqp_url: str) -> AsyncIterator[Relay]:
-    """Give a relay to the session's broker."""
-    async with Relay(amqp_url) as made:
+async def proxy(amqp_url: str) -> AsyncIterator[Proxy]:
+    """Give a proxy to the session's broker."""
+    async with Proxy(amqp_url) as made:
         yield made
 
 
@@ -393,15 +327,15 @@ async def test_the_time_of_a_message_stands_in_for_that_of_its_receipt(
 
 
 async def test_a_queue_that_exists_with_other_arguments_is_used_with_one_warning(
-    brokers: Brokers, relay: Relay, raw: AbstractChannel, queue_name: str
+    brokers: Brokers, proxy: Proxy, raw: AbstractChannel, queue_name: str
 ) -> None:
     await raw.declare_queue(queue_name, durable=True, arguments={"x-max-length": 50})
     with capture_logs() as logs:
-        broker = await started(brokers(relay.url))
+        broker = await started(brokers(proxy.url))
         consumer = await broker.consume(10)
         await passes(broker, consumer)
 
-        relay.cut()
+        proxy.cut()
         await passes(broker, consumer)
 
     differences = [line for line in logs if "other arguments" in line["event"]]
@@ -492,30 +426,30 @@ async def test_copies_of_a_delivery_at_the_same_time_are_accepted_only_if_they_a
 
 
 async def test_both_sides_come_back_after_the_connection_is_cut_and_meanwhile_a_publish_fails_at_once(
-    brokers: Brokers, relay: Relay
+    brokers: Brokers, proxy: Proxy
 ) -> None:
-    broker = await started(brokers(relay.url))
+    broker = await started(brokers(proxy.url))
     consumer = await broker.consume(10)
     await passes(broker, consumer)
 
-    await relay.stop()
+    proxy.refuse()
     await until(lambda: not broker.available, AT_ONCE)
     await fails_at_once(broker)
     with pytest.raises(BrokerUnavailable):
         await broker.depths()
 
-    await relay.start()
+    await proxy.heal()
     await passes(broker, consumer)
     assert broker.available
 
 
-async def test_a_publish_under_way_when_the_connection_is_cut_fails_at_once(brokers: Brokers, relay: Relay) -> None:
-    broker = await started(brokers(relay.url, publish_timeout=60))
-    relay.freeze()
+async def test_a_publish_under_way_when_the_connection_is_cut_fails_at_once(brokers: Brokers, proxy: Proxy) -> None:
+    broker = await started(brokers(proxy.url, publish_timeout=60))
+    proxy.black_hole()
     waiting = [asyncio.create_task(broker.publish(delivery())) for _ in range(50)]
     await asyncio.sleep(A_MOMENT)
 
-    relay.cut()
+    proxy.cut()
 
     async with asyncio.timeout(AT_ONCE):
         results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -523,21 +457,21 @@ async def test_a_publish_under_way_when_the_connection_is_cut_fails_at_once(brok
 
 
 async def test_what_waits_in_a_consumer_when_the_connection_is_cut_comes_again_and_only_then(
-    brokers: Brokers, relay: Relay
+    brokers: Brokers, proxy: Proxy
 ) -> None:
-    broker = await started(brokers(relay.url))
+    broker = await started(brokers(proxy.url))
     sent = {delivery().id for _ in range(3)}
     for name in sent:
         await broker.publish(delivery(name=name))
     batches = (await broker.consume(10)).batches(10, 0)
     await asyncio.sleep(A_MOMENT)
 
-    await relay.stop()
+    proxy.refuse()
     await asyncio.sleep(A_MOMENT)
     waiting = asyncio.create_task(next_batch(batches))
     await asyncio.sleep(A_MOMENT)
     assert not waiting.done()
-    await relay.start()
+    await proxy.heal()
 
     came = [one.id for one in (await waiting).deliveries]
     while len(came) < 3:
@@ -546,10 +480,10 @@ async def test_what_waits_in_a_consumer_when_the_connection_is_cut_comes_again_a
 
 
 async def test_a_broker_that_is_not_there_yet_stops_neither_the_start_nor_the_recovery(
-    brokers: Brokers, relay: Relay
+    brokers: Brokers, proxy: Proxy
 ) -> None:
-    await relay.stop()
-    broker = brokers(relay.url)
+    proxy.refuse()
+    broker = brokers(proxy.url)
 
     async with asyncio.timeout(AT_ONCE):
         await broker.start()
@@ -558,18 +492,18 @@ async def test_a_broker_that_is_not_there_yet_stops_neither_the_start_nor_the_re
     await fails_at_once(broker)
     consuming = asyncio.create_task(broker.consume(10))
 
-    await relay.start()
+    await proxy.heal()
 
     await passes(broker, await consuming)
 
 
-async def test_each_change_of_a_connection_is_logged_once(brokers: Brokers, relay: Relay) -> None:
+async def test_each_change_of_a_connection_is_logged_once(brokers: Brokers, proxy: Proxy) -> None:
     with capture_logs() as logs:
-        broker = await started(brokers(relay.url))
-        await relay.stop()
+        broker = await started(brokers(proxy.url))
+        proxy.refuse()
         await until(lambda: not broker.available)
         await asyncio.sleep(2)
-        await relay.start()
+        await proxy.heal()
         await until(lambda: broker.available)
 
     seen = [(line["log_level"], line["event"]) for line in logs]
@@ -590,11 +524,11 @@ async def test_no_password_is_logged(brokers: Brokers, amqp_url: str) -> None:
 
 
 async def test_a_silent_broker_fails_a_publish_in_time_is_found_out_and_may_come_back(
-    brokers: Brokers, relay: Relay
+    brokers: Brokers, proxy: Proxy
 ) -> None:
-    broker = await started(brokers(relay.url))
+    broker = await started(brokers(proxy.url))
     consumer = await broker.consume(10)
-    relay.freeze()
+    proxy.black_hole()
 
     began = time.monotonic()
     with pytest.raises(BrokerUnavailable):
@@ -603,15 +537,15 @@ async def test_a_silent_broker_fails_a_publish_in_time_is_found_out_and_may_come
     await until(lambda: not broker.available)
     await fails_at_once(broker)
 
-    relay.thaw()
+    await proxy.heal()
     await passes(broker, consumer)
 
 
 async def test_a_publish_under_way_when_the_heartbeats_end_fails_rather_than_be_cancelled(
-    brokers: Brokers, relay: Relay
+    brokers: Brokers, proxy: Proxy
 ) -> None:
-    broker = await started(brokers(f"{relay.url}?heartbeat=1", publish_timeout=60))
-    relay.freeze()
+    broker = await started(brokers(f"{proxy.url}?heartbeat=1", publish_timeout=60))
+    proxy.black_hole()
 
     with pytest.raises(BrokerUnavailable):
         await broker.publish(delivery())
