@@ -13,6 +13,10 @@ CONNECT_TIMEOUT = 5.0
 STATEMENT_TIMEOUT = 30.0
 """Seconds that one statement may take; a server that went silent is noticed by then."""
 
+IDLE_TIMEOUT = 5.0
+"""Seconds after which PostgreSQL undoes a transaction whose client says nothing more. A client that is cut off keeps
+its locks until then: the row of the lease must be free again before another processor has to take it."""
+
 _REFUSED_CLASSES = ("22", "23", "54")  # data exception, integrity violation, program limit exceeded
 _CONNECTION_CLASSES = ("08", "57")  # connection exception, operator intervention
 _CAUSES = {"40P01": "deadlock", "40001": "serialization", "55P03": "lock", "57014": "timeout"}
@@ -42,6 +46,7 @@ def create_engine(url: str, *, connections: int, application: str) -> AsyncEngin
             "command_timeout": STATEMENT_TIMEOUT,
             "server_settings": {
                 "application_name": application,
+                "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT * 1000:.0f}",
                 "tcp_keepalives_idle": "10",
                 "tcp_keepalives_interval": "5",
                 "tcp_keepalives_count": "3",
