@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Self
 
 from yarl import URL
@@ -10,13 +10,14 @@ from yarl import URL
 from tests.servers.ports import free_port
 
 _CHUNK = 65536
+_CHUNKS_UNDER_WAY = 16
 _PORTS = {"amqp": 5672, "postgresql": 5432}
 
 
 class Proxy:
     """A TCP proxy to the server of a URL; both directions suffer alike.
 
-    Listens while the context lasts. `delay` is how many seconds each chunk of bytes is kept before it is passed on.
+    Listens while the context lasts. `delay` is how many seconds bytes are under way, each way.
     """
 
     def __init__(self, target: str) -> None:
@@ -85,10 +86,13 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        with self._connected((writer, far_writer)), suppress(OSError):
-            await asyncio.gather(
-                self._pump(reader, far_writer, from_client=True), self._pump(far_reader, writer, from_client=False)
-            )
+        with self._connected((writer, far_writer)):
+            try:
+                async with asyncio.TaskGroup() as ways:
+                    self._carry(ways, reader, far_writer, from_client=True)
+                    self._carry(ways, far_reader, writer, from_client=False)
+            except* OSError:
+                pass
 
     @contextmanager
     def _connected(self, pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> Iterator[None]:
@@ -99,16 +103,35 @@ class Proxy:
             self._connections.discard(pair)
             _abort(pair)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_client: bool) -> None:
-        while data := await reader.read(_CHUNK):
+    def _carry(
+        self, ways: asyncio.TaskGroup, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_client: bool
+    ) -> None:
+        """Pass on what comes one way, until it ends."""
+        underway: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_CHUNKS_UNDER_WAY)
+        ways.create_task(self._take(reader, underway, from_client=from_client))
+        ways.create_task(self._pass_on(underway, writer))
+
+    async def _take(
+        self, reader: asyncio.StreamReader, underway: asyncio.Queue[tuple[float, bytes]], *, from_client: bool
+    ) -> None:
+        clock = asyncio.get_running_loop().time
+        data = b"-"
+        while data:
+            data = await reader.read(_CHUNK)
             if from_client and self._last is not None and self._last in data:
                 self.black_hole()
-            await asyncio.sleep(self.delay)
+            await underway.put((clock() + self.delay, data))
+
+    async def _pass_on(self, underway: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            due, data = await underway.get()
+            await asyncio.sleep(due - clock())
             await self._flows.wait()
+            if not data:
+                raise ConnectionResetError
             writer.write(data)
             await writer.drain()
-        await self._flows.wait()
-        raise ConnectionResetError
 
 
 def _abort(pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> None:
