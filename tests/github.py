@@ -22,6 +22,9 @@ _Result = TypeVar("_Result")
 CONCURRENT = 32
 """Deliveries that are sent at the same time."""
 
+PATIENCE = 10.0
+"""Seconds after which GitHub gives up on an answer (GitHub docs, "Handling webhook deliveries")."""
+
 
 def headers(delivery: Delivery, secret: str = SECRET) -> dict[str, str]:
     """Return the headers that GitHub sends with a JSON delivery."""
@@ -42,7 +45,7 @@ class GitHub:
     """A client that sends deliveries to a receiver and scrapes processes."""
 
     def __init__(self) -> None:
-        self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+        self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE))
         self._slots = asyncio.Semaphore(CONCURRENT)
 
     async def __aenter__(self) -> Self:
@@ -54,7 +57,10 @@ class GitHub:
         await self._client.close()
 
     async def send(self, receiver: Process, delivery: Delivery) -> int:
-        """Send one delivery; return the answer's status, or 0 if there was no answer."""
+        """Send one delivery; return the answer's status, or 0 if the connection ended without one.
+
+        Raises `TimeoutError` if it has neither been answered nor ended after `PATIENCE` seconds.
+        """
         url = f"{receiver.service_url}/webhook"
         async with self._slots:
             try:
