@@ -20,6 +20,26 @@ class Depths:
     dead_letters: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A delivery that was refused: `reason` is one of a few words, `detail` says what exactly was wrong.
+
+    `dead_at` is when, in Unix milliseconds, or None if nothing says so. `number` tells it from others with the same ID,
+    and means something only to the visit that gave it.
+    """
+
+    number: int
+    delivery: Delivery
+    reason: str
+    detail: str
+    dead_at: int | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payload."""
+        return len(self.delivery.body)
+
+
 class Publisher(Protocol):
     """The sending side."""
 
@@ -83,3 +103,28 @@ class Broker(Publisher, Protocol):
 
     async def close(self) -> None:
         """Let go of the broker, within a bounded time. What was not acked goes back to the queue."""
+
+
+class DeadLetters(Protocol):
+    """One visit to the dead letters, which a broker's roles may go on working beside."""
+
+    @property
+    def total(self) -> int:
+        """How many there were when the visit began."""
+
+    def letters(self) -> AsyncIterator[DeadLetter]:
+        """Yield those that were there then, the oldest first as a rule, one at a time; may be asked for once.
+
+        What becomes a dead letter meanwhile, such as one that was replayed and failed again, is not among them. Looking
+        changes nothing, however often. Raises `BrokerUnavailable`.
+        """
+
+    async def replay(self, letter: DeadLetter) -> bool:
+        """Put the delivery of a letter into the queue again, durably, and then remove the letter.
+
+        A crash in between may leave both, never neither. Returns whether the letter was still there. Raises as
+        `Publisher.publish` does, and the letter stays then.
+        """
+
+    async def drop(self, letter: DeadLetter) -> bool:
+        """Remove a letter for good; return whether it was still there. Raises `BrokerUnavailable`."""

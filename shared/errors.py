@@ -6,6 +6,7 @@ PromgithubError
 │   ├── BrokerUnavailable     no connection, blocked by an alarm, or no confirm in time; it may still arrive
 │   ├── QueueFull             the bounded queue refused it
 │   └── MessageTooLarge       the broker takes no message of this size
+├── DeadLetterError           a dead letter that was named is not there, or not all were come to
 ├── StoreError                the store cannot be used as it is (unreachable in time, wrong schema)
 └── PoisonError               a delivery that can never be processed; `reason` is a short, bounded word for metrics
 """
@@ -33,6 +34,10 @@ class QueueFull(BrokerError):  # noqa: N818
 
 class MessageTooLarge(BrokerError):  # noqa: N818
     """The delivery is larger than the broker accepts."""
+
+
+class DeadLetterError(PromgithubError):
+    """A dead letter that was named is not there, or the work on them ended before all were come to."""
 
 
 class StoreError(PromgithubError):

@@ -1,5 +1,6 @@
 """The broker interface on a file: a durable FIFO of deliveries in SQLite, for one process and nothing to install."""
 
 from shared.spool.broker import MAX_BYTES, SpoolBroker
+from shared.spool.dead_letters import spool_dead_letters
 
-__all__ = ["MAX_BYTES", "SpoolBroker"]
+__all__ = ["MAX_BYTES", "SpoolBroker", "spool_dead_letters"]

@@ -4,6 +4,8 @@ import fcntl
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import SettingsError
@@ -16,10 +18,14 @@ LOCK = "lock"
 READ_BYTES = 1024 * 1024
 """Bytes read at a time before the check."""
 
+SAFETY = (
+    "synchronous=FULL",  # a commit is on disk when it returns
+    "busy_timeout=10000",  # milliseconds to wait for another process that writes
+)
+
 PRAGMAS = (
     "journal_mode=WAL",
-    "synchronous=FULL",  # a commit is on disk when it returns
-    "busy_timeout=10000",
+    *SAFETY,
     "journal_size_limit=67108864",
     "cache_size=-16384",
 )
@@ -94,6 +100,36 @@ class SpoolFile:
         _set_aside(self._path, damage)
         connection.close()
         return self._opened()
+
+
+class JoinedFile:
+    """The file, opened beside the process that has the directory, or in its absence: SQLite's own locks suffice."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open what is there; makes nothing. Raises `SettingsError` if there is no spool, or `sqlite3.Error`."""
+        self._path = directory.absolute() / FILE
+        if not self._path.is_file():
+            raise SettingsError(f"{directory}: there is no spool; takes the directory of one")
+        self._inode = self._path.stat().st_ino
+        # Used by one thread at a time, but not always by the one that opened it.
+        self.connection = sqlite3.connect(
+            f"{self._path.as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+        )
+        for pragma in SAFETY:
+            self.connection.execute(f"PRAGMA {pragma}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Do what is done within in one transaction. Raises `sqlite3.OperationalError` if the file was set aside."""
+        with self.connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            if not self._path.exists() or self._path.stat().st_ino != self._inode:
+                raise sqlite3.OperationalError("the file was damaged and has been set aside")
+            yield connection
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
 
 
 def _locked(directory: Path) -> int:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from shared.broker import DeadLetter
 from shared.delivery import Delivery
 
 SCHEMA = """
@@ -51,6 +52,12 @@ _BURY = (
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
+_REPLAY = f"INSERT INTO deliveries ({_FIELDS}) SELECT {_FIELDS} FROM dead_letters WHERE letter = ?"  # noqa: S608
+_LETTER = (
+    f"SELECT letter, reason, detail, dead_at, {_FIELDS} FROM dead_letters "  # noqa: S608
+    "WHERE letter > ? AND letter <= ? ORDER BY letter LIMIT 1"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -92,6 +99,8 @@ class State:
     """Deliveries after the cursor that an earlier process gave out."""
     dead_letters: int = 0
     dead_bytes: int = 0
+    version: int = 0
+    """What SQLite said when the rows were last counted; it says something else once another process has written."""
 
     @property
     def waiting(self) -> int:
@@ -114,18 +123,24 @@ class HandedOut:
 
 def load(connection: sqlite3.Connection, generation: int) -> State:
     """Return the state of a file of which nothing was given out yet; looks at every row."""
-    count, size, unfinished = connection.execute(
-        "SELECT count(*), coalesce(sum(length(body)), 0), count(nullif(attempts, 0)) FROM deliveries"
-    ).fetchone()
-    dead, dead_size = connection.execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM dead_letters").fetchone()
-    return State(
-        generation=generation,
-        deliveries=count,
-        bytes=size,
-        unfinished=unfinished,
-        dead_letters=dead,
-        dead_bytes=dead_size,
-    )
+    (unfinished,) = connection.execute("SELECT count(nullif(attempts, 0)) FROM deliveries").fetchone()
+    state = State(generation=generation, unfinished=unfinished)
+    _recount(connection, state)
+    return state
+
+
+def notice(connection: sqlite3.Connection, state: State) -> None:
+    """Count the rows again if another process has changed them; looks at every row then, and at nothing otherwise.
+
+    Others put deliveries at the end and take dead letters away, so that what this process has given out stays as it is.
+    """
+    if _version(connection) != state.version:
+        _recount(connection, state)
+
+
+def fill(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many deliveries there are and the bytes of their payloads; looks at every row."""
+    return _counted(connection, "deliveries")
 
 
 def insert(connection: sqlite3.Connection, state: State, delivery: Delivery) -> None:
@@ -194,6 +209,51 @@ def bury(
         state.dead_letters += 1
         state.dead_bytes += size
     return True
+
+
+def letters(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many dead letters there are, and the number of the newest."""
+    count, newest = connection.execute("SELECT count(*), coalesce(max(letter), 0) FROM dead_letters").fetchone()
+    return count, newest
+
+
+def letter_between(connection: sqlite3.Connection, after: int, newest: int) -> DeadLetter | None:
+    """Return the oldest dead letter after one number and up to another, if there is one."""
+    row = connection.execute(_LETTER, (after, newest)).fetchone()
+    if row is None:
+        return None
+    number, reason, detail, dead_at, *fields = row
+    return DeadLetter(number, Delivery(*fields), reason, detail, dead_at)
+
+
+def replay(connection: sqlite3.Connection, number: int) -> bool:
+    """Move a dead letter to the end of the queue; return whether it was there."""
+    connection.execute(_REPLAY, (number,))
+    return drop(connection, number)
+
+
+def drop(connection: sqlite3.Connection, number: int) -> bool:
+    """Delete a dead letter; return whether it was there."""
+    return bool(connection.execute("DELETE FROM dead_letters WHERE letter = ?", (number,)).rowcount)
+
+
+def _recount(connection: sqlite3.Connection, state: State) -> None:
+    # The version first: what is written in between is counted twice rather than never.
+    state.version = _version(connection)
+    state.deliveries, state.bytes = _counted(connection, "deliveries")
+    state.dead_letters, state.dead_bytes = _counted(connection, "dead_letters")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Return a number that changes with each commit of another connection (https://sqlite.org/pragma.html)."""
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+def _counted(connection: sqlite3.Connection, table: str) -> tuple[int, int]:
+    counting = f"SELECT count(*), coalesce(sum(length(body)), 0) FROM {table}"  # noqa: S608 - our own names
+    count, size = connection.execute(counting).fetchone()
+    return count, size
 
 
 def _put_back(connection: sqlite3.Connection, state: State, entries: Iterable[Entry]) -> None:

@@ -23,7 +23,7 @@ CLOSE_SECONDS = 2.0
 """How long `close` waits for what was asked for, and then for the file to be closed."""
 
 PROBE_SECONDS = 1.0
-"""Seconds between looks at whether a file that could not be written can be written again."""
+"""Seconds between looks at the file: whether another process has changed it, and whether it can be written again."""
 
 KEPT_PAGES = 4096
 """Unused pages (of 4 KiB) that stay in the file, so that a queue which is often empty does not resize it each time."""
@@ -217,10 +217,14 @@ class Writer:
         return rows.load(self._file.connection, self.state.generation + 1)
 
     async def _keep_probing(self) -> None:
-        """While the file cannot be written, try: publishes may stay away as long as they are told so."""
+        """Notice what other processes write; and while the file cannot be written, try.
+
+        Publishes may stay away then, as long as they are told so.
+        """
         while not await is_set_within(self._closed, PROBE_SECONDS):
-            if not self.works and not self._waiting:
-                self.submit(_probe).add_done_callback(asyncio.Future.exception)  # nobody waits for it
+            if not self._waiting or self.works:
+                probing = rows.notice if self.works else _probe
+                self.submit(probing).add_done_callback(asyncio.Future.exception)  # nobody waits for it
 
     async def _tidied(self) -> bool:
         """Give some space back; return whether there is more to give."""
