@@ -69,11 +69,18 @@ class Link:
         self._wake = asyncio.Event()
         self._pauses = pauses(FIRST_PAUSE, LONGEST_PAUSE)
         self._said = ""
+        self.trouble = ""
+        """Why the last attempt to connect failed, or the last connection ended."""
 
     def start(self) -> None:
         """Begin to connect, unless begun already."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=self._name)
+
+    @property
+    def address(self) -> str:
+        """Where RabbitMQ is, for a message."""
+        return self._url.host_port_subcomponent or "localhost"
 
     @property
     def up(self) -> bool:
@@ -107,7 +114,8 @@ class Link:
                 with cut_as_error():
                     await self._session()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next attempt may succeed
-                self._say(_log.warning, "no connection to RabbitMQ, trying again", reason=describe(error))
+                self.trouble = describe(error)
+                self._say(_log.warning, "no connection to RabbitMQ, trying again", reason=self.trouble)
             await asyncio.sleep(next(self._pauses))
 
     async def _session(self) -> None:

@@ -13,6 +13,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp import encode
 from pamqp.common import FieldTable, FieldValue
 
+from shared.broker import DeadLetter
 from shared.delivery import Delivery
 
 REASON_HEADER = "x-promgithub-reason"
@@ -82,6 +83,43 @@ def to_dead_letter(properties: spec.Basic.Properties, reason: str, detail: str, 
     letter.expiration = None
     letter.user_id = None
     return letter
+
+
+def from_dead_letter(message: DeliveredMessage, now: int) -> DeadLetter:
+    """Return the dead letter in a message, which is ours, or RabbitMQ's own, or was put there by hand.
+
+    RabbitMQ says why in headers of its own (https://www.rabbitmq.com/docs/dlx#effects).
+    """
+    headers = message.header.properties.headers or {}
+    death = _last_death(headers)
+    queue = _text(death.get("queue")) or "a queue"
+    return DeadLetter(
+        number=message.delivery_tag or 0,
+        delivery=to_delivery(message, now),
+        reason=_text(headers.get(REASON_HEADER)) or _text(death.get("reason")) or "unknown",
+        detail=_text(headers.get(DETAIL_HEADER)) or (f"set apart by RabbitMQ from {queue}" if death else ""),
+        dead_at=_dead_at(headers.get(DEAD_AT_HEADER), death.get("time")),
+    )
+
+
+def times_returned(message: DeliveredMessage) -> int:
+    """Return how often a message of a quorum queue was taken and given back, as far as it counts for a limit."""
+    headers = message.header.properties.headers or {}
+    counts = (headers.get(name) for name in ("x-delivery-count", "x-acquired-count"))
+    return max((count for count in counts if isinstance(count, int)), default=0)
+
+
+def _last_death(headers: FieldTable) -> FieldTable:
+    """Return what RabbitMQ says about the latest time that it made a dead letter of a message; empty if it did not."""
+    deaths = headers.get("x-death")
+    latest = deaths[0] if isinstance(deaths, list) and deaths else None
+    return latest if isinstance(latest, dict) else {}
+
+
+def _dead_at(ours: FieldValue, theirs: FieldValue) -> int | None:
+    if isinstance(ours, int) and not isinstance(ours, bool) and 0 < ours <= _LATEST:
+        return ours
+    return int(theirs.timestamp() * 1000) if isinstance(theirs, datetime) else None
 
 
 def _received_at(header: FieldValue, timestamp: datetime | None, now: int) -> int:

@@ -16,6 +16,9 @@ DEFAULT_QUEUE = "promgithub.deliveries"
 EVERYTHING = "#"
 """The binding key of a topic exchange that matches every routing key."""
 
+NEVER = 1_000_000_000
+"""A delivery limit that is not reached. 3.10 takes no -1, which is what later versions know for none."""
+
 _log = get_logger(__name__)
 
 
@@ -50,7 +53,7 @@ class Topology:
 
         The delivery limit is always given, as RabbitMQ's own differs between its versions.
         """
-        return self.dead_letter_queue_arguments | {
+        return self._bounds | {
             "x-delivery-limit": self.delivery_limit,
             "x-dead-letter-exchange": "",
             "x-dead-letter-routing-key": self.dead_letter_queue,
@@ -59,7 +62,15 @@ class Topology:
 
     @property
     def dead_letter_queue_arguments(self) -> FieldTable:
-        """A queue that says no when it is full."""
+        """A queue that says no when it is full, and that may be looked at as often as anyone likes.
+
+        Looking is taking and giving back, which counts against the delivery limit. RabbitMQ 4 has one of 20 unless told
+        otherwise, and would delete a dead letter at the 21st look, as there is no queue behind this one.
+        """
+        return self._bounds | {"x-delivery-limit": NEVER}
+
+    @property
+    def _bounds(self) -> FieldTable:
         return {"x-queue-type": "quorum", "x-max-length": self.size, "x-overflow": "reject-publish"}
 
 
