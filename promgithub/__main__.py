@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from promgithub import check_config, copy_store, ingest, migrate, processor, simulate, standalone
+from promgithub import check_config, copy_store, dead_letters, ingest, migrate, processor, simulate, standalone
 
 app = typer.Typer(
     name="promgithub",
@@ -21,6 +21,7 @@ app.command("processor")(processor.command)
 app.command("migrate")(migrate.command)
 app.command("simulate")(simulate.command)
 app.command("copy-store")(copy_store.command)
+app.add_typer(dead_letters.app, name="dead-letters")
 app.command("check-config")(check_config.command)
 
 

@@ -10,9 +10,13 @@ NEVER = 2**31
 
 def rabbit_broker(settings: CommonSettings, role: str) -> RabbitBroker:
     """Return RabbitMQ as the settings describe it; not connected yet."""
-    topology = Topology(settings.queue_name, settings.event_queue_size, settings.delivery_limit)
     timeout = settings.publish_timeout.total_seconds()
-    return RabbitBroker(settings.amqp_url.get_secret_value(), topology, role, timeout)
+    return RabbitBroker(settings.amqp_url.get_secret_value(), topology(settings), role, timeout)
+
+
+def topology(settings: CommonSettings) -> Topology:
+    """Return the queues that the settings describe."""
+    return Topology(settings.queue_name, settings.event_queue_size, settings.delivery_limit)
 
 
 def outage_spool(settings: IngestSettings) -> SpoolBroker | None:
