@@ -1,14 +1,17 @@
 """GitHub's side of a webhook: signs and sends deliveries, and reads what the processes expose."""
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
 import aiohttp
 
 from ingest.signature import sign
+from promgithub.simulation.histories import History
 from shared.delivery import Delivery
 from tests import figures
 from tests.figures import Figures
@@ -24,6 +27,12 @@ CONCURRENT = 32
 
 PATIENCE = 10.0
 """Seconds after which GitHub gives up on an answer (GitHub docs, "Handling webhook deliveries")."""
+
+LONGEST_PAUSE = 0.5
+"""Seconds before a delivery that was refused is sent again, at most."""
+
+STILL_SECONDS = 1.0
+"""How long figures have to stay as they are before they count as final."""
 
 
 def headers(delivery: Delivery, secret: str = SECRET) -> dict[str, str]:
@@ -41,10 +50,23 @@ def headers(delivery: Delivery, secret: str = SECRET) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that tells to send a delivery again: its status and `Retry-After`, and the seconds that it took."""
+
+    status: int
+    retry_after: str | None
+    seconds: float
+
+
 class GitHub:
-    """A client that sends deliveries to a receiver and scrapes processes."""
+    """A client that sends deliveries to a receiver and scrapes processes.
+
+    `refusals` has every answer so far that was not a 2xx.
+    """
 
     def __init__(self) -> None:
+        self.refusals: list[Refusal] = []
         self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE))
         self._slots = asyncio.Semaphore(CONCURRENT)
 
@@ -63,20 +85,35 @@ class GitHub:
         """
         url = f"{receiver.service_url}/webhook"
         async with self._slots:
+            began = time.monotonic()
             try:
                 async with self._client.post(url, data=delivery.body, headers=headers(delivery)) as answer:
                     await answer.read()
+                    if answer.status >= 300:
+                        seconds = time.monotonic() - began
+                        self.refusals.append(Refusal(answer.status, answer.headers.get("Retry-After"), seconds))
                     return answer.status
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
                 return 0
 
-    async def deliver(self, receiver: Process, delivery: Delivery) -> int:
-        """Send one delivery until it is accepted, as GitHub does when asked to; return how often it was not."""
-        refused = 0
+    async def deliver(self, receiver: Process, delivery: Delivery, *, after: float = 0) -> int:
+        """Send one delivery, `after` so many seconds, until it is accepted; return how often it was not.
+
+        This is what GitHub does when asked to.
+        """
+        await asyncio.sleep(after)
+        refused, pause = 0, 0.05
         while await self.send(receiver, delivery) != 202:
             refused += 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
         return refused
+
+    async def deliver_all(self, receiver: Process, deliveries: Sequence[Delivery], *, over: float = 0) -> int:
+        """Send deliveries, spread `over` so many seconds, until all are accepted; return how often one was not."""
+        step = over / len(deliveries)
+        sending = (self.deliver(receiver, delivery, after=i * step) for i, delivery in enumerate(deliveries))
+        return sum(await asyncio.gather(*sending))
 
     async def send_all(self, receiver: Process, deliveries: Iterable[Delivery]) -> Mapping[int, int]:
         """Send deliveries, many at a time; return how often each status was answered."""
@@ -105,6 +142,29 @@ class GitHub:
             return counted if sum(figures.total(counted, name) for name in names) >= processed else None
 
         return await until(done, within)
+
+    async def settled(self, truth: History, *processors: Process, within: float = 60) -> Figures:
+        """Wait until processors have emptied the queue and expose the truth, and go on to; return their figures.
+
+        Raises `AssertionError` with what differs.
+        """
+        counted: Figures = {}
+
+        async def done() -> bool | None:
+            nonlocal counted
+            counted = await self.figures(*processors)
+            empty = counted.get(("promgithub_event_queue_depth", frozenset())) == 0
+            return (empty and figures.of_ci(counted) == truth.truth.figures) or None
+
+        try:
+            await until(done, within)
+            await asyncio.sleep(STILL_SECONDS)
+            counted = await self.figures(*processors)
+        except TimeoutError:
+            pass
+        wrong = figures.of_ci(counted).items() ^ truth.truth.figures.items()
+        assert not wrong, f"differs from the truth, or did for too long, in {wrong}"
+        return counted
 
 
 async def until(condition: Callable[[], Awaitable[_Result | None]], within: float) -> _Result:

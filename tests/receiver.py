@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import aio_pika
 import aiohttp
 from aio_pika.abc import AbstractIncomingMessage
 
@@ -19,6 +18,7 @@ from tests import figures
 from tests.figures import Figures
 from tests.github import SECRET, until
 from tests.servers.ports import free_port
+from tests.servers.rabbitmq import take_all
 
 GUID = "72d3162e-cc78-11e3-81ab-4c9367dc0958"
 PAYLOAD = b'{"action":"queued", "name":"na\xc3\xafve"}'
@@ -96,13 +96,7 @@ class Running:
 
     async def take_all(self) -> list[AbstractIncomingMessage]:
         """Take every message from the queue, which nobody else uses; return them in the order of arrival."""
-        taken = []
-        async with await aio_pika.connect(self.settings.amqp_url.get_secret_value(), timeout=TIMEOUT) as connection:
-            channel = await connection.channel()
-            queue = await channel.get_queue(self.settings.queue_name)
-            while (message := await queue.get(no_ack=True, fail=False, timeout=TIMEOUT)) is not None:
-                taken.append(message)
-        return taken
+        return await take_all(self.settings.amqp_url.get_secret_value(), self.settings.queue_name)
 
     async def readiness(self) -> int:
         """Return the status of `/readyz`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
 
 from tests.servers.daemon import Daemon
 from tests.servers.errors import MissingServerError, ServerFailedError
@@ -153,6 +154,16 @@ async def _knock(url: str) -> None:
         _, writer = await asyncio.open_connection(address.hostname, address.port or 5672)
     writer.close()
     await writer.wait_closed()
+
+
+async def take_all(url: str, queue_name: str) -> list[AbstractIncomingMessage]:
+    """Take every message from a queue, which nobody else uses; return them in the order of arrival."""
+    taken = []
+    async with await aio_pika.connect(url, timeout=_PROBE_SECONDS) as connection:
+        queue = await (await connection.channel()).get_queue(queue_name)
+        while (message := await queue.get(no_ack=True, fail=False, timeout=_PROBE_SECONDS)) is not None:
+            taken.append(message)
+    return taken
 
 
 async def remove_queue(url: str, name: str) -> None:

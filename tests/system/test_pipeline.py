@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import aio_pika
-
 from promgithub.simulation.histories import Historian
 from shared.delivery import Delivery
 from tests import builders, figures
 from tests.figures import Figures
 from tests.github import GitHub, headers, until
 from tests.processes import Process
+from tests.servers.rabbitmq import take_all
 
 TAKEOVER_SECONDS = 15
 
@@ -114,12 +113,7 @@ async def test_sigterm_under_load_leaves_nothing_to_be_redelivered(
     second = start_processor()
     await second.ready()
     assert await sending == {202: len(truth.deliveries)}
-
-    async def settled() -> Figures | None:
-        counted = await github.figures(second)
-        return counted if figures.of_ci(counted) == truth.truth.figures else None
-
-    counted = await until(settled, 60)
+    counted = await github.settled(truth, second)
     assert figures.total(counted, "promgithub_duplicate_deliveries_dropped_total") == 0
 
 
@@ -164,12 +158,7 @@ async def test_what_cannot_be_processed_becomes_a_dead_letter_with_its_reason(
     assert (
         figures.value(counted, "promgithub_event_dropped_total", event_type="workflow_job", reason="undecodable") == 1
     )
-    connection = await aio_pika.connect(amqp_url)
-    async with connection:
-        channel = await connection.channel()
-        queue = await channel.get_queue(f"{queue_name}.dead")
-        message = await queue.get(timeout=5)
-        await message.ack()
+    (message,) = await take_all(amqp_url, f"{queue_name}.dead")
     assert message.body == broken.body
     assert message.message_id == broken.id
     assert message.headers["x-promgithub-reason"] == "undecodable"

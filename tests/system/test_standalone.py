@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from promgithub.simulation.histories import Historian, History
+from promgithub.simulation.histories import Historian
 from tests import builders, figures
-from tests.figures import Figures
 from tests.github import SECRET, GitHub, until
 from tests.processes import PROMGITHUB, Launcher, Process
 
@@ -27,11 +26,6 @@ def start(launcher: Launcher, tmp_path: Path) -> Start:
     return start_standalone
 
 
-async def has_true_figures(github: GitHub, truth: History, *processes: Process) -> Figures | None:
-    counted = await github.figures(*processes)
-    return counted if figures.of_ci(counted) == truth.truth.figures else None
-
-
 async def test_a_shuffled_history_with_duplicates_gives_the_true_figures(start: Start, github: GitHub) -> None:
     standalone = start()
     await standalone.ready()
@@ -39,7 +33,7 @@ async def test_a_shuffled_history_with_duplicates_gives_the_true_figures(start: 
     order = truth.deliveries + truth.deliveries[::3]
     random.Random(1).shuffle(order)  # noqa: S311 - a test that fails must fail again
     assert await github.send_all(standalone, order) == {202: len(order)}
-    counted = await until(lambda: has_true_figures(github, truth, standalone), 30)
+    counted = await github.settled(truth, standalone)
     duplicates = len(order) - len(truth.deliveries)
     assert figures.total(counted, "promgithub_duplicate_deliveries_dropped_total") == duplicates
     assert figures.total(counted, "promgithub_spool_deliveries") == 0
@@ -53,14 +47,14 @@ async def test_kill_9_at_any_instant_loses_no_accepted_delivery_and_counts_none_
     await standalone.ready()
     truth = Historian(22).history(1120)
 
-    sending = asyncio.gather(*(github.deliver(standalone, delivery) for delivery in truth.deliveries))
+    sending = asyncio.create_task(github.deliver_all(standalone, truth.deliveries))
     for _ in range(6):
         await asyncio.sleep(chance.uniform(0.2, 1.2))
         await standalone.kill()
         standalone.start()
         await standalone.ready()
     await asyncio.wait_for(sending, 60)
-    counted = await until(lambda: has_true_figures(github, truth, standalone), 60)
+    counted = await github.settled(truth, standalone)
     assert figures.total(counted, "promgithub_dead_letters") == 0
 
 
@@ -74,7 +68,7 @@ async def test_sigterm_under_load_answers_and_a_restart_goes_on_where_it_was(sta
     standalone.start()
     await standalone.ready()
     await github.send_all(standalone, truth.deliveries[half:])
-    await until(lambda: has_true_figures(github, truth, standalone), 30)
+    await github.settled(truth, standalone)
 
 
 async def test_a_second_one_on_the_same_directory_refuses_with_one_line(start: Start, tmp_path: Path) -> None:
