@@ -39,6 +39,7 @@ class RabbitBroker:
         self._confirms = Confirms(self._publishing, publish_timeout)
         self._dead_letters = DeadLetters(topology.dead_letter_queue, self._confirms)
         self._consumers: list[RabbitConsumer] = []
+        self._cautious = True
 
     async def start(self) -> None:
         """Begin to connect and return at once."""
@@ -56,7 +57,7 @@ class RabbitBroker:
 
     async def consume(self, prefetch: int) -> Consumer:
         """Return a consumer once RabbitMQ has accepted it."""
-        consumer = RabbitConsumer(self._consuming, self._topology.queue, prefetch, self._dead_letters)
+        consumer = RabbitConsumer(self._consuming, self._topology.queue, prefetch, self._dead_letters, self._trust)
         self._consumers = [*(one for one in self._consumers if not one.released), consumer]
         self._consuming.start()
         self._consuming.nudge()
@@ -90,6 +91,20 @@ class RabbitBroker:
         await self._confirms.open(connection)
 
     async def _prepare_consuming(self, connection: AbstractConnection) -> None:
+        """Let messages come: one at a time to begin with.
+
+        Whatever a process holds when it dies has been redelivered once more, whether it was the cause or only waited
+        behind it. Held together with a message that kills each process, all the others would reach the delivery limit
+        together with it.
+        """
         await self._declarations.make(connection)
+        alone = next((consumer for consumer in self._consumers if not consumer.stopping), None)
         for consumer in self._consumers:
-            await consumer.attach(connection)
+            most = int(consumer is alone) if self._cautious else consumer.prefetch
+            await consumer.attach(connection, most)
+
+    def _trust(self) -> None:
+        """Let as many messages come as may: RabbitMQ hands out those that have come back before any that have not."""
+        if self._cautious:
+            self._cautious = False
+            self._consuming.nudge()

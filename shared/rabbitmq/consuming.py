@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
@@ -77,14 +77,16 @@ class RabbitConsumer:
     Has one owner: a batch must be acked, or given up with the process, before the next one is asked for.
     """
 
-    def __init__(self, link: Link, queue: str, prefetch: int, dead_letters: DeadLetters) -> None:
-        """`link` must have `attach` among its preparations."""
+    def __init__(
+        self, link: Link, queue: str, prefetch: int, dead_letters: DeadLetters, fresh: Callable[[], None]
+    ) -> None:
+        """`link` must have `attach` among its preparations; `fresh` is called with each delivery never seen before."""
         self._link = link
         self._queue = queue
-        self._prefetch = prefetch
         self._dead_letters = dead_letters
+        self._fresh = fresh
         self._channel: AbstractChannel | None = None
-        self._tag: str | None = None
+        self._allowed: dict[str, int] = {}  # by consumer tag: how many messages RabbitMQ may have on their way
         self._inbox: deque[_Arrival] = deque()
         self._enough = asyncio.Event()
         self._awaited = 1
@@ -93,23 +95,33 @@ class RabbitConsumer:
         self.released = False
         """Whether it is of no use any more."""
         self.attached = asyncio.Event()
-        """Set once messages can come."""
+        """Set once messages can come, or could if they were allowed to."""
+        self.prefetch = prefetch
+        """How many messages it holds at most."""
 
-    async def attach(self, connection: AbstractConnection) -> None:
-        """Begin to consume on a connection, unless that goes on already or was stopped."""
+    @property
+    def stopping(self) -> bool:
+        """Whether it takes no more messages."""
+        return self._stopping
+
+    async def attach(self, connection: AbstractConnection, most: int) -> None:
+        """Hold at most so many messages of a connection from now on, at least as many as before; none once stopped."""
         if self.released:
             return
         if self._channel is None or self._channel.is_closed:
             self._channel = await self._open(connection)
-        if self._tag is None and not self._stopping:
-            self._tag = (await self._channel.basic_consume(self._queue, self._receive)).consumer_tag
-            self.attached.set()
+        more = most - sum(self._allowed.values())
+        if more > 0 and not self._stopping:
+            await self._channel.basic_qos(prefetch_count=more)  # of the next consumer on the channel, not of all
+            consuming = await self._channel.basic_consume(self._queue, self._receive)
+            self._allowed[str(consuming.consumer_tag)] = more
+        self.attached.set()
         if self._stopping:
             await self._cancel()
 
     async def batches(self, size: int, linger: float) -> AsyncIterator[RabbitBatch]:
         """Yield batches as `shared.broker.Consumer.batches` says, in the order in which messages arrived."""
-        while messages := await self._collect(min(size, self._prefetch), linger):
+        while messages := await self._collect(min(size, self.prefetch), linger):
             yield RabbitBatch(messages, self._dead_letters)
 
     async def stop(self) -> None:
@@ -139,25 +151,27 @@ class RabbitConsumer:
 
     async def _open(self, connection: AbstractConnection) -> AbstractChannel:
         self._inbox.clear()  # what came over the last channel comes again
-        self._tag = None
+        self._allowed.clear()
         channel = await connection.channel(publisher_confirms=False)
         channel.closing.add_done_callback(lambda _: self._link.nudge())
         channel.on_consumer_cancel_callbacks.add(self._cancelled)
-        await channel.basic_qos(prefetch_count=self._prefetch)
         return channel
 
-    def _cancelled(self, _: spec.Basic.Cancel) -> None:
+    def _cancelled(self, cancel: spec.Basic.Cancel) -> None:
         """Consume again: RabbitMQ has ended it because the queue was deleted or has moved."""
-        self._tag = None
+        self._allowed.pop(str(cancel.consumer_tag), None)
         self._link.nudge()
 
     async def _cancel(self) -> None:
-        tag, self._tag = self._tag, None
-        if tag is not None and self._channel is not None and not self._channel.is_closed:
-            await self._channel.basic_cancel(tag)
+        tags, self._allowed = list(self._allowed), {}
+        for tag in tags:
+            if self._channel is not None and not self._channel.is_closed:
+                await self._channel.basic_cancel(tag)
 
     async def _receive(self, message: DeliveredMessage) -> None:
         self._inbox.append(_Arrival(message, time.monotonic()))
+        if not message.redelivered:
+            self._fresh()
         if len(self._inbox) >= self._awaited:
             self._enough.set()
 

@@ -279,9 +279,9 @@ async def test_consumers_share_the_deliveries(broker: Broker) -> None:
     published = deliveries(20)
     await publish_all(broker, published)
 
-    taken = await asyncio.gather(take(one, 10), take(other, 10))
+    held = await asyncio.gather(*(next_batch(consumer.batches(10, 60)) for consumer in (one, other)))
 
-    assert ids(taken[0] + taken[1]) == ids(published)
+    assert ids([*held[0].deliveries, *held[1].deliveries]) == ids(published)
 
 
 # --- Acks ---

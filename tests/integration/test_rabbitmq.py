@@ -402,6 +402,7 @@ async def test_the_batch_that_is_held_while_the_queue_is_deleted_can_still_be_ac
     consumer = await broker.consume(10)
     batches = consumer.batches(1, 0)
     held = await next_batch(batches)
+    await asyncio.sleep(2 * A_MOMENT)  # until the other has arrived
 
     await raw.queue_delete(queue_name)
     await asyncio.sleep(A_MOMENT)
