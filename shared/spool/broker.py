@@ -93,6 +93,13 @@ class SpoolBroker:
         return self._writer.state.waiting + len(self._given_back)
 
     @property
+    def ready(self) -> int:
+        """Deliveries that a consumer gets if it asks now: none while one that comes alone waits for others."""
+        state = self._writer.state
+        others = state.held - len(self._given_back)
+        return 0 if state.unfinished and others else self.waiting
+
+    @property
     def redelivering(self) -> bool:
         """Whether the next delivery has been handed out before, so that it comes alone."""
         state = self._writer.state

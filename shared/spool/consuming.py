@@ -26,7 +26,11 @@ class Source(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Deliveries that could be taken."""
+        """Deliveries that could be taken, now or later."""
+
+    @property
+    def ready(self) -> int:
+        """Deliveries that could be taken now: none while one that comes alone waits for others to be done."""
 
     @property
     def redelivering(self) -> bool:
@@ -134,7 +138,7 @@ class SpoolConsumer:
     def _room(self, size: int) -> int:
         """Return how many deliveries the next batch may have now."""
         left = self._prefetch if self._left is None else self._left
-        return min(size, self._prefetch - len(self._held), left, self._spool.waiting)
+        return min(size, self._prefetch - len(self._held), left, self._spool.ready)
 
     async def _company(self, size: int, linger: float) -> None:
         """Wait until a batch would be full, at most for `linger` seconds, and not once stopped."""

@@ -97,6 +97,8 @@ class State:
     """Numbers up to the cursor that are to be given out again."""
     unfinished: int = 0
     """Deliveries after the cursor that an earlier process gave out."""
+    shelved: int = 0
+    """Deliveries that nobody gets any more, and that found no room among the dead letters."""
     dead_letters: int = 0
     dead_bytes: int = 0
     version: int = 0
@@ -105,7 +107,7 @@ class State:
     @property
     def waiting(self) -> int:
         """Deliveries that a consumer could get."""
-        return self.deliveries - self.held
+        return self.deliveries - self.held - self.shelved
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,10 @@ def insert(connection: sqlite3.Connection, state: State, delivery: Delivery) -> 
 def hand_out(
     connection: sqlite3.Connection, state: State, *, given_back: Iterable[Entry], size: int, bounds: Bounds
 ) -> HandedOut:
-    """Give out at most `size` deliveries, marked as given out; one that was given out before comes alone.
+    """Give out at most `size` deliveries, marked as given out; one that an earlier process gave out comes alone.
+
+    Alone means: when no consumer has anything else. What is with it when it kills the process would be marked as often,
+    and given up together with it.
 
     `given_back`: what consumers of this process had and did not finish; it comes first.
     """
@@ -165,14 +170,19 @@ def hand_out(
     unburied: list[Entry] = []
     held = 0
     for number, attempts, *fields in connection.execute(_NEXT, (state.cursor, size)):
-        if attempts and entries:
+        if attempts and state.held:
             break
         entry = Entry(state.generation, number, attempts, Delivery(*fields))
         state.cursor = number
         state.held += 1
         state.unfinished -= bool(attempts)
         if attempts > bounds.redeliveries:
-            (buried if _give_up(connection, state, entry, bounds) else unburied).append(entry)
+            if _give_up(connection, state, entry, bounds):
+                buried.append(entry)
+            else:
+                unburied.append(entry)
+                state.held -= 1
+                state.shelved += 1
             continue
         entries.append(entry)
         held += len(entry.delivery.body)
