@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from prometheus_client import generate_latest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -13,10 +14,12 @@ from processor import lease
 from processor.exposition import families
 from processor.metrics import WorkerMetrics
 from processor.pipeline import Pipeline
+from processor.scrape import Page
 from processor.series import BranchPolicy
 from processor.store import Store, leases
 from processor.store.engine import create_engine
 from processor.store.migrate import migrate
+from processor.store.snapshot import Snapshot
 from processor.store.tables import metadata
 from shared.delivery import Delivery
 from tests import figures
@@ -65,11 +68,18 @@ class Worker:
 
     async def figures(self, *, ages: bool = False) -> Figures:
         """Return what a processor with the lease would expose about CI."""
+        return figures.of_ci(figures.of_families(families(await self._snapshot(), self.max_series)), ages=ages)
+
+    async def page(self) -> str:
+        """Return the text of what a processor with the lease would expose about CI."""
+        return generate_latest(Page([], await self._snapshot(), self.max_series)).decode()
+
+    async def _snapshot(self) -> Snapshot:
         async with self.store.connection() as connection:
             assert await leases.acquire(connection, lease.NAME, HOLDER, 60_000)
         snapshot = await self.store.snapshot(lease.NAME, HOLDER)
         assert snapshot is not None
-        return figures.of_ci(figures.of_families(families(snapshot, self.max_series)), ages=ages)
+        return snapshot
 
     async def clear(self) -> None:
         """Empty every table but `locks`."""
