@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -225,6 +226,15 @@ def promtool() -> str:
             pytrace=False,
         )
     return path
+
+
+@pytest.fixture(scope="session")
+def libfaketime() -> str:
+    """Give the path of the library that moves the clock of a process which preloads it."""
+    if shutil.which("faketime") is None:
+        pytest.fail("faketime is not installed:\n  Debian, Ubuntu   sudo apt-get install faketime", pytrace=False)
+    printed = subprocess.run(["faketime", "-m", "-f", "+0", "printenv", "LD_PRELOAD"], capture_output=True, check=True)
+    return printed.stdout.decode().strip()
 
 
 @pytest.fixture(scope="session")

@@ -58,17 +58,6 @@ async def start_pipeline(
         yield start
 
 
-async def send(github: GitHub, receiver: Process, truth: History) -> int:
-    """Send a history evenly over `SENDING_SECONDS`, each delivery until accepted; return how often one was not."""
-    pause = SENDING_SECONDS / len(truth.deliveries)
-
-    async def deliver(place: int) -> int:
-        await asyncio.sleep(place * pause)
-        return await github.deliver(receiver, truth.deliveries[place])
-
-    return sum(await asyncio.gather(*(deliver(place) for place in range(len(truth.deliveries)))))
-
-
 async def recovers(github: GitHub, pipeline: Pipeline, truth: History) -> None:
     """Check that everything is ready again by itself and that the figures become true."""
     await asyncio.gather(pipeline.receiver.ready(RECOVERY_SECONDS), pipeline.processor.ready(RECOVERY_SECONDS))
@@ -86,7 +75,7 @@ async def test_a_slow_link_delays_and_loses_nothing(start_pipeline: StartPipelin
     pipeline = await start_pipeline(link)
     truth = Historian(41).history(350)
     pipeline.proxy.delay = SLOW
-    assert await send(github, pipeline.receiver, truth) == 0
+    assert await github.deliver_all(pipeline.receiver, truth.deliveries, SENDING_SECONDS) == 0
     await recovers(github, pipeline, truth)
 
 
@@ -96,7 +85,7 @@ async def test_a_link_that_is_cut_again_and_again_loses_nothing_and_doubles_noth
 ) -> None:
     pipeline = await start_pipeline(link)
     truth = Historian(42).history(350)
-    sending = asyncio.create_task(send(github, pipeline.receiver, truth))
+    sending = asyncio.create_task(github.deliver_all(pipeline.receiver, truth.deliveries, SENDING_SECONDS))
     cut = 0
     for _ in range(CUTS):
         await asyncio.sleep(SENDING_SECONDS / CUTS)
@@ -112,7 +101,7 @@ async def test_a_link_that_passes_nothing_for_longer_than_github_waits_leaves_no
 ) -> None:
     pipeline = await start_pipeline(link)
     truth = Historian(43).history(350)
-    sending = asyncio.create_task(send(github, pipeline.receiver, truth))
+    sending = asyncio.create_task(github.deliver_all(pipeline.receiver, truth.deliveries, SENDING_SECONDS))
     await asyncio.sleep(SENDING_SECONDS / 4)
     pipeline.proxy.black_hole()
     silent = asyncio.create_task(asyncio.sleep(SILENT_SECONDS))
