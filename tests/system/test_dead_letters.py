@@ -1,0 +1,219 @@
+"""`promgithub dead-letters` beside the processes that work, on RabbitMQ and on the spool of standalone."""
+
+import asyncio
+import sqlite3
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import aio_pika
+import pytest
+
+from shared.delivery import Delivery
+from tests import builders, figures
+from tests.figures import Figures
+from tests.github import SECRET, GitHub, until
+from tests.processes import PROMGITHUB, Launcher, Process
+from tests.servers.ports import free_port
+
+Start = Callable[..., Process]
+
+ADD_A_LETTER = """
+INSERT INTO dead_letters (id, event, body, received_at, reason, detail, dead_at)
+VALUES (?, ?, ?, ?, 'refused', 'by hand', 0)
+"""
+
+POISON = builders.delivery({"workflow_job": {"id": "one"}, "repository": builders.REPOSITORY}, event="workflow_job")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A running promgithub of some form, and how the command reaches its dead letters."""
+
+    receiver: Process
+    processor: Process
+    options: Sequence[str]
+    environment: dict[str, str]
+    add_letters: Callable[[Sequence[Delivery]], Awaitable[None]]
+
+    async def ready(self) -> None:
+        """Wait until its processes are ready."""
+        await asyncio.gather(self.receiver.ready(), self.processor.ready())
+
+    def command(self, name: str, *arguments: str) -> list[str]:
+        """Return the command line of a subcommand."""
+        return [PROMGITHUB, "dead-letters", name, *arguments, *self.options]
+
+    async def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a subcommand to its end."""
+        return await asyncio.to_thread(
+            subprocess.run,
+            self.command(name, *arguments),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    async def succeeds(self, name: str, *arguments: str) -> str:
+        """Run a subcommand; return what it printed."""
+        done = await self.run(name, *arguments)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout
+
+
+@pytest.fixture(params=["rabbitmq", "standalone"])
+def form(request: pytest.FixtureRequest) -> Form:
+    """Give promgithub in each form in turn."""
+    form: Form = request.getfixturevalue(f"on_{request.param}")
+    return form
+
+
+@pytest.fixture
+def on_rabbitmq(start_receiver: Start, start_processor: Start, amqp_url: str, queue_name: str) -> Form:
+    """Give a receiver and a processor that are starting."""
+
+    async def add_letters(deliveries: Sequence[Delivery]) -> None:
+        async with await aio_pika.connect(amqp_url) as connection:
+            exchange = (await connection.channel()).default_exchange
+            for one in deliveries:
+                message = aio_pika.Message(one.body, message_id=one.id, type=one.event, delivery_mode=2)
+                await exchange.publish(message, f"{queue_name}.dead")
+
+    environment = {"PROMGITHUB_AMQP_URL": amqp_url, "PROMGITHUB_QUEUE_NAME": queue_name}
+    return Form(start_receiver(), start_processor(), (), environment, add_letters)
+
+
+@pytest.fixture
+def on_standalone(launcher: Launcher, tmp_path: Path) -> Form:
+    """Give a standalone promgithub that is starting."""
+    directory = tmp_path / "data"
+    process = launcher.start("standalone", "--data-dir", str(directory), WEBHOOK_SECRET=SECRET)
+
+    async def add_letters(deliveries: Sequence[Delivery]) -> None:
+        with closing(sqlite3.connect(directory / "spool" / "deliveries.db")) as connection, connection:
+            values = [(one.id, one.event, one.body, one.received_at) for one in deliveries]
+            connection.executemany(ADD_A_LETTER, values)
+
+    return Form(process, process, ("--data-dir", str(directory)), {}, add_letters)
+
+
+async def comes_to(github: GitHub, form: Form, name: str, value: float, within: float = 10, **labels: str) -> None:
+    """Wait until the processor shows a figure."""
+
+    async def shown() -> Figures | None:
+        counted = await github.figures(form.processor)
+        return counted if figures.total(counted, name, **labels) == value else None
+
+    await until(shown, within)
+
+
+async def test_poison_is_listed_shown_replayed_into_being_poison_again_and_dropped(form: Form, github: GitHub) -> None:
+    await form.ready()
+    assert await form.succeeds("list") == "no dead letters\n"
+    assert await github.send(form.receiver, POISON) == 202
+    await comes_to(github, form, "promgithub_dead_letters", 1)
+
+    heading, line = (line.split("\t") for line in (await form.succeeds("list")).splitlines())
+    assert heading == ["ID", "EVENT", "REASON", "AGE", "SIZE", "DETAIL"]
+    assert line[:3] == [POISON.id, "workflow_job", "undecodable"]
+    assert line[3].endswith(" s")
+    assert line[4] == f"{len(POISON.body)} B"
+    assert "$.workflow_job.id" in line[5]
+
+    shown = await form.run("show", POISON.id)
+    assert (shown.returncode, shown.stdout.encode()) == (0, POISON.body)
+    assert "reason: undecodable\n" in shown.stderr
+
+    assert await form.succeeds("replay", POISON.id) == "1 replayed\n"
+    await comes_to(github, form, "promgithub_event_dropped_total", 2, reason="undecodable")
+    await comes_to(github, form, "promgithub_dead_letters", 1)
+    assert len((await form.succeeds("list")).splitlines()) == 2
+
+    refused = await form.run("drop", POISON.id)
+    assert (refused.returncode, POISON.id in refused.stdout, "takes --yes" in refused.stderr) == (2, True, True)
+    await comes_to(github, form, "promgithub_dead_letters", 1)
+    assert await form.succeeds("drop", POISON.id, "--yes") == "1 dropped\n"
+    await comes_to(github, form, "promgithub_dead_letters", 0, within=3)
+    assert await form.succeeds("list") == "no dead letters\n"
+
+
+async def test_only_the_letters_that_are_named_are_replayed_and_count_and_an_unknown_one_is_named(
+    form: Form, github: GitHub
+) -> None:
+    await form.ready()
+    pushes = [builders.delivery(builders.push()) for _ in range(4)]
+    await form.add_letters([*pushes, pushes[0]])
+    await comes_to(github, form, "promgithub_dead_letters", 5)
+
+    done = await form.run("replay", pushes[0].id, "never-sent", pushes[2].id)
+
+    assert (done.returncode, done.stdout) == (1, "3 replayed\n")
+    assert done.stderr == "promgithub: never-sent: no dead letter has this ID\n"
+    await comes_to(github, form, "promgithub_push_total", 2, within=3)
+    await comes_to(github, form, "promgithub_duplicate_deliveries_dropped_total", 1)
+    await comes_to(github, form, "promgithub_dead_letters", 2)
+    listed = [line.split("\t")[0] for line in (await form.succeeds("list")).splitlines()]
+    assert sorted(listed) == sorted(["ID", pushes[1].id, pushes[3].id])
+    assert (await form.succeeds("list", "--limit", "1")).splitlines()[-1] == "... and 1 more"
+
+
+async def test_a_replay_that_is_killed_loses_nothing_and_is_finished_by_another(form: Form, github: GitHub) -> None:
+    await form.ready()
+    pushes = [builders.delivery(builders.push()) for _ in range(3000)]
+    await form.add_letters(pushes)
+    await comes_to(github, form, "promgithub_dead_letters", len(pushes))
+    replaying = await asyncio.create_subprocess_exec(*form.command("replay", "--all"), env=form.environment)
+
+    async def has_begun() -> bool | None:
+        return figures.total(await github.figures(form.processor), "promgithub_push_total") > 0 or None
+
+    await until(has_begun, 20)
+    replaying.kill()
+    assert await replaying.wait() == -9
+
+    async def finished() -> int | None:
+        done = await form.run("replay", "--all")
+        return int(done.stdout.split()[0]) if done.returncode == 0 else None
+
+    assert 0 < await until(finished, 60) < len(pushes)
+    await comes_to(github, form, "promgithub_push_total", len(pushes), within=30)
+    await comes_to(github, form, "promgithub_dead_letters", 0)
+
+
+@pytest.mark.parametrize("command", [("replay",), ("drop", "--yes"), ("replay", "--all", "d1")])
+async def test_a_command_that_changes_something_takes_ids_or_all(command: tuple[str, ...]) -> None:
+    done = await _alone(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "takes the IDs of dead letters, or --all" in done.stderr
+
+
+async def test_a_broker_that_is_away_is_one_line_in_time() -> None:
+    port = free_port()
+    began = time.monotonic()
+    done = await _alone("list", PROMGITHUB_AMQP_URL=f"amqp://guest:guest@127.0.0.1:{port}/")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert done.stderr.startswith(f"promgithub: no connection to RabbitMQ at 127.0.0.1:{port} in 10 s (")
+    assert time.monotonic() - began < 20
+
+
+async def test_a_directory_without_a_spool_is_one_line_that_names_it(tmp_path: Path) -> None:
+    done = await _alone("list", "--spool-dir", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"promgithub: {tmp_path}: there is no spool; takes the directory of one\n"
+
+
+async def _alone(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        subprocess.run,
+        [PROMGITHUB, "dead-letters", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
