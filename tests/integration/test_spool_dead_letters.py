@@ -176,12 +176,16 @@ async def test_a_file_that_is_no_spool_is_an_error_that_names_the_directory(tmp_
         await look(tmp_path)
 
 
-async def test_a_spool_that_was_set_aside_meanwhile_takes_no_replay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun_anew", [False, True])
+async def test_a_spool_that_was_set_aside_meanwhile_takes_no_replay(tmp_path: Path, begun_anew: bool) -> None:
     async with opened(tmp_path) as spool:
         await bury(spool, push())
     async with spool_dead_letters(tmp_path, 1000) as dead_letters:
         letter = await anext(dead_letters.letters())
         (tmp_path / "deliveries.db").rename(tmp_path / "deliveries.db.damaged")
+        if begun_anew:
+            async with opened(tmp_path):
+                pass
         with pytest.raises(BrokerUnavailable, match="set aside"):
             await dead_letters.replay(letter)
 
