@@ -67,7 +67,7 @@ async def offset_of(process: Process) -> float:
 
 async def jump_under_load(github: GitHub, truth: History, receiver: Process, clocks: dict[Clock, Process]) -> None:
     """Send a history while the clocks jump, every other one the other way."""
-    sending = asyncio.create_task(github.deliver_all(receiver, truth.deliveries, SENDING_SECONDS))
+    sending = asyncio.create_task(github.deliver_all(receiver, truth.deliveries, over=SENDING_SECONDS))
     for jump in JUMPS:
         await asyncio.sleep(SENDING_SECONDS / (len(JUMPS) + 1))
         for (clock, process), sign in zip(clocks.items(), (1, -1), strict=False):

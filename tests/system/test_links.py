@@ -75,7 +75,7 @@ async def test_a_slow_link_delays_and_loses_nothing(start_pipeline: StartPipelin
     pipeline = await start_pipeline(link)
     truth = Historian(41).history(350)
     pipeline.proxy.delay = SLOW
-    assert await github.deliver_all(pipeline.receiver, truth.deliveries, SENDING_SECONDS) == 0
+    assert await github.deliver_all(pipeline.receiver, truth.deliveries, over=SENDING_SECONDS) == 0
     await recovers(github, pipeline, truth)
 
 
@@ -85,7 +85,7 @@ async def test_a_link_that_is_cut_again_and_again_loses_nothing_and_doubles_noth
 ) -> None:
     pipeline = await start_pipeline(link)
     truth = Historian(42).history(350)
-    sending = asyncio.create_task(github.deliver_all(pipeline.receiver, truth.deliveries, SENDING_SECONDS))
+    sending = asyncio.create_task(github.deliver_all(pipeline.receiver, truth.deliveries, over=SENDING_SECONDS))
     cut = 0
     for _ in range(CUTS):
         await asyncio.sleep(SENDING_SECONDS / CUTS)
@@ -101,7 +101,7 @@ async def test_a_link_that_passes_nothing_for_longer_than_github_waits_leaves_no
 ) -> None:
     pipeline = await start_pipeline(link)
     truth = Historian(43).history(350)
-    sending = asyncio.create_task(github.deliver_all(pipeline.receiver, truth.deliveries, SENDING_SECONDS))
+    sending = asyncio.create_task(github.deliver_all(pipeline.receiver, truth.deliveries, over=SENDING_SECONDS))
     await asyncio.sleep(SENDING_SECONDS / 4)
     pipeline.proxy.black_hole()
     silent = asyncio.create_task(asyncio.sleep(SILENT_SECONDS))
