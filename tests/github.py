@@ -23,12 +23,12 @@ SECRET = "It's a Secret to Everybody"
 _Result = TypeVar("_Result")
 
 CONCURRENT = 32
-"""Deliveries that are sent at the same time."""
+"""Deliveries that are sent at the same time, unless a test wants more."""
 
 PATIENCE = 10.0
 """Seconds after which GitHub gives up on an answer (GitHub docs, "Handling webhook deliveries")."""
 
-LONGEST_PAUSE = 0.5
+LONGEST_PAUSE = 1.0
 """Seconds before a delivery that was refused is sent again, at most."""
 
 STILL_SECONDS = 1.0
@@ -65,10 +65,12 @@ class GitHub:
     `refusals` has every answer so far that was not a 2xx.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, concurrent: int = CONCURRENT) -> None:
+        """`concurrent`: how many deliveries are sent at the same time, each over a connection of its own."""
         self.refusals: list[Refusal] = []
-        self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE))
-        self._slots = asyncio.Semaphore(CONCURRENT)
+        connector = aiohttp.TCPConnector(limit=0)
+        self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE), connector=connector)
+        self._slots = asyncio.Semaphore(concurrent)
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,6 +116,16 @@ class GitHub:
         step = over / len(deliveries)
         sending = (self.deliver(receiver, delivery, after=i * step) for i, delivery in enumerate(deliveries))
         return sum(await asyncio.gather(*sending))
+
+    async def send_over(self, receiver: Process, deliveries: Sequence[Delivery], seconds: float) -> Mapping[int, int]:
+        """Send deliveries once, spread over so many seconds; return how often each status was answered."""
+
+        async def send(after: float, delivery: Delivery) -> int:
+            await asyncio.sleep(after)
+            return await self.send(receiver, delivery)
+
+        step = seconds / len(deliveries)
+        return Counter(await asyncio.gather(*(send(i * step, one) for i, one in enumerate(deliveries))))
 
     async def send_all(self, receiver: Process, deliveries: Iterable[Delivery]) -> Mapping[int, int]:
         """Send deliveries, many at a time; return how often each status was answered."""

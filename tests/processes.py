@@ -62,6 +62,11 @@ class Process:
         """Start the process and return at once. Call this on the main thread only (see `Daemon`)."""
         self._daemon.start()
 
+    async def is_ready(self) -> bool:
+        """Whether `/readyz` answers 200 now."""
+        async with aiohttp.ClientSession() as client:
+            return await self._is_ready(client)
+
     async def ready(self, within: float = READY_SECONDS) -> None:
         """Wait until `/readyz` answers 200.
 

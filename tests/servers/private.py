@@ -6,7 +6,8 @@ import shutil
 import signal
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -99,6 +100,15 @@ class PrivateServer(ABC):
         """Kill the server (SIGKILL) and wait until no process of it is left."""
         self._daemon.signal(signal.SIGKILL)
         await self._daemon.ended(STOP_SECONDS)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let the server do nothing at all for a while (SIGSTOP): its connections stay open and silent."""
+        self._daemon.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._daemon.signal(signal.SIGCONT)
 
     async def restart(self) -> None:
         """Stop the server and start it again on the same port and data."""

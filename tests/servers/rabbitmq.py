@@ -156,6 +156,26 @@ async def _knock(url: str) -> None:
     await writer.wait_closed()
 
 
+@asynccontextmanager
+async def memory_alarm(rabbit: RabbitServer) -> AsyncIterator[None]:
+    """Let a node be short of memory, so that it blocks publishers."""
+    await rabbit.ctl("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        yield
+    finally:
+        await rabbit.ctl("set_vm_memory_high_watermark", "0.4")
+
+
+@asynccontextmanager
+async def disk_alarm(rabbit: RabbitServer) -> AsyncIterator[None]:
+    """Let a node be short of disk, so that it blocks publishers."""
+    await rabbit.ctl("set_disk_free_limit", "1000000GB")
+    try:
+        yield
+    finally:
+        await rabbit.ctl("set_disk_free_limit", "50MB")
+
+
 async def take_all(url: str, queue_name: str) -> list[AbstractIncomingMessage]:
     """Take every message from a queue, which nobody else uses; return them in the order of arrival."""
     taken = []
@@ -173,16 +193,6 @@ async def remove_queue(url: str, name: str) -> None:
         await channel.queue_delete(name)
         await channel.queue_delete(f"{name}.dead")
         await channel.exchange_delete(name)
-
-
-@asynccontextmanager
-async def memory_alarm(rabbit: RabbitServer) -> AsyncIterator[None]:
-    """Let the broker block whoever publishes."""
-    await rabbit.ctl("set_vm_memory_high_watermark", "0.0000001")
-    try:
-        yield
-    finally:
-        await rabbit.ctl("set_vm_memory_high_watermark", "0.4")
 
 
 @asynccontextmanager
