@@ -106,7 +106,8 @@ async def test_a_leader_that_is_asked_to_stop_hands_over_at_once(
 async def test_a_rolling_restart_under_load_leaves_nothing_to_be_redelivered(
     start_receiver: Start, start_processor: Start, github: GitHub
 ) -> None:
-    receiver, *processors = start_receiver(), start_processor(), start_processor()
+    busy = {"BATCH_SIZE": "5", "EVENT_WORKERS": "4"}  # so that there is always one between its commit and its ack
+    receiver, *processors = start_receiver(), start_processor(**busy), start_processor(**busy)
     await asyncio.gather(receiver.ready(), *(processor.ready() for processor in processors))
     truth = Historian(5).history(1680)
     sending = asyncio.create_task(github.send_over(receiver, truth.deliveries, 12))
