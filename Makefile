@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The first pip that knows dependency groups is 25.1.
 PIP_VERSION := 26.3
+# Processes that share the tests: most of these wait most of the time.
+JOBS ?= 3
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
@@ -16,6 +18,7 @@ help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  make test ARGS="-k name"          passes arguments to pytest'
+	@echo '  make test JOBS=1                  runs one test at a time'
 	@echo '  make venv PYTHON=python3.13       chooses the Python to build the venv with'
 
 venv: $(STAMP)  ## Install promgithub and its development tools into .venv
@@ -46,7 +49,7 @@ demo: venv  ## See it work: start, simulate, compare every figure with the truth
 
 test: venv  ## Run the tests on real servers, which it installs first where it may
 	@.ci/servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: venv  ## Check style, types and which package may import which
 	$(BIN)/ruff check .

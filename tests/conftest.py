@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mappin
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
@@ -84,6 +84,8 @@ def _start_servers(config: pytest.Config, names: list[str]) -> None:
     starting = start_all([_FINDERS[name] for name in names], os.environ)
     servers = _STARTER.submit(asyncio.run, starting).result()
     config.stash[_SERVERS].update(zip(names, servers, strict=True))
+    if hasattr(config, "workerinput"):  # one of several processes, none of which has the terminal
+        return
     with _terminal(config) as terminal:
         for name, server in zip(names, servers, strict=True):
             terminal.write_line(f"{name}: {server.description}")
@@ -111,9 +113,17 @@ def _server_url(config: pytest.Config, name: str) -> str:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End the servers that the session started."""
+    """End the servers that the session started, and tell the process that has the terminal what was left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash[_LEFT_OUT]
     for server in session.config.stash[_SERVERS].values():
         server.close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over from one of several processes, each of which collects all tests, how many were left out."""
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -67,12 +67,8 @@ async def has(github: GitHub, process: Process, name: str, value: float) -> Figu
 
 async def is_true(github: GitHub, truth: History, receiver: Process, processor: Process) -> Figures:
     """Wait until the figures are the true ones; return the receiver's, whose spool must be empty then."""
-
-    async def reached() -> bool | None:
-        return figures.of_ci(await github.figures(processor)) == truth.truth.figures or None
-
-    await until(reached, 60)
-    assert figures.value(await github.figures(processor), "promgithub_dead_letters") == 0
+    counted = await github.settled(truth, processor)
+    assert figures.value(counted, "promgithub_dead_letters") == 0
     return await has(github, receiver, "promgithub_spool_deliveries", 0)
 
 
