@@ -15,8 +15,10 @@ from shared.broker import DeadLetter
 
 HEADINGS = ("ID", "EVENT", "REASON", "AGE", "SIZE", "DETAIL")
 
-ID_WIDTH = 36
-"""Characters of a delivery ID, none of which may be missing, as it is what the other commands take."""
+LEAST_DETAIL = 20
+"""Characters of a detail that a terminal gets, however narrow it is."""
+
+_PADDING = 2  # characters of each column
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -33,20 +35,22 @@ class Listing:
         if not self.lines:
             typer.echo("no dead letters")
         elif sys.stdout.isatty():
-            Console().print(self._table())
+            self._print_table()
         else:
             typer.echo("\n".join(map("\t".join, [HEADINGS, *self.lines])))
         if self.more > 0:
             typer.echo(f"... and {self.more} more")
 
-    def _table(self) -> Table:
-        table = Table()
-        for heading in HEADINGS[:-1]:
-            table.add_column(heading, overflow="fold", min_width=ID_WIDTH if heading == "ID" else None)
-        table.add_column(HEADINGS[-1], overflow="ellipsis", no_wrap=True)
-        for line in self.lines:
-            table.add_row(*map(Text, line))  # as text, since what looks like markup is none
-        return table
+    def _print_table(self) -> None:
+        """Print a table as wide as the terminal, or wider if need be: only details are cut, as IDs are copied."""
+        others = sum(max(map(len, column)) + _PADDING for column in zip(HEADINGS, *self.lines, strict=True))
+        others -= max(len(line[-1]) for line in [HEADINGS, *self.lines])
+        left = max(LEAST_DETAIL, Console().width - others)
+        table = Table(*HEADINGS, box=None)
+        for *texts, detail in self.lines:
+            cut = detail if len(detail) <= left else f"{detail[: left - 1]}…"
+            table.add_row(*map(Text, (*texts, cut)))  # as text, since what looks like markup is none
+        Console(width=others + left).print(table)
 
 
 def line(letter: DeadLetter) -> tuple[str, ...]:
