@@ -38,6 +38,8 @@ class Form:
     options: Sequence[str]
     environment: dict[str, str]
     add_letters: Callable[[Sequence[Delivery]], Awaitable[None]]
+    many: int
+    """Letters whose replay takes seconds."""
 
     async def ready(self) -> None:
         """Wait until its processes are ready."""
@@ -85,7 +87,7 @@ def on_rabbitmq(start_receiver: Start, start_processor: Start, amqp_url: str, qu
                 await exchange.publish(message, f"{queue_name}.dead")
 
     environment = {"PROMGITHUB_AMQP_URL": amqp_url, "PROMGITHUB_QUEUE_NAME": queue_name}
-    return Form(start_receiver(), start_processor(), (), environment, add_letters)
+    return Form(start_receiver(), start_processor(), (), environment, add_letters, many=400)
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def on_standalone(launcher: Launcher, tmp_path: Path) -> Form:
             values = [(one.id, one.event, one.body, one.received_at) for one in deliveries]
             connection.executemany(ADD_A_LETTER, values)
 
-    return Form(process, process, ("--data-dir", str(directory)), {}, add_letters)
+    return Form(process, process, ("--data-dir", str(directory)), {}, add_letters, many=3000)
 
 
 async def comes_to(github: GitHub, form: Form, name: str, value: float, within: float = 10, **labels: str) -> None:
@@ -164,7 +166,7 @@ async def test_only_the_letters_that_are_named_are_replayed_and_count_and_an_unk
 
 async def test_a_replay_that_is_killed_loses_nothing_and_is_finished_by_another(form: Form, github: GitHub) -> None:
     await form.ready()
-    pushes = [builders.delivery(builders.push()) for _ in range(3000)]
+    pushes = [builders.delivery(builders.push()) for _ in range(form.many)]
     await form.add_letters(pushes)
     await comes_to(github, form, "promgithub_dead_letters", len(pushes))
     replaying = await asyncio.create_subprocess_exec(*form.command("replay", "--all"), env=form.environment)
