@@ -78,8 +78,9 @@ class Consumer(Protocol):
     def batches(self, size: int, linger: float) -> AsyncIterator[Batch]:
         """Yield batches of at most `size` deliveries, none waiting longer than `linger` seconds for company.
 
-        A delivery that the broker marks as redelivered comes alone, so that one that kills the process takes no
-        neighbour along. The iterator ends once `stop` was called and what had arrived by then has been yielded.
+        A delivery that the broker marks as redelivered comes alone. A process that has just started holds no other
+        beside it, over all its consumers, so that one that kills every process takes no neighbour along. The iterator
+        ends once `stop` was called and what had arrived by then has been yielded.
         """
 
     async def stop(self) -> None:

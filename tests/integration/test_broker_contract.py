@@ -305,6 +305,22 @@ async def test_what_was_not_acked_comes_back_one_by_one(open_broker: OpenBroker)
     assert ids(one for batch in taken for one in batch) == ids(published)
 
 
+async def test_what_was_not_acked_comes_back_while_its_new_process_holds_nothing_else(open_broker: OpenBroker) -> None:
+    first = await open_broker()
+    await publish_all(first, deliveries(3))
+    await next_batch((await first.consume(10)).batches(3, 60))
+    await first.close()
+
+    second = await open_broker()
+    asking = [asyncio.create_task(next_batch((await second.consume(10)).batches(10, NO_LINGER))) for _ in range(2)]
+    done, waiting = await asyncio.wait(asking, timeout=SOON, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.sleep(A_MOMENT)
+
+    assert (len(done), (await second.depths()).ready) == (1, 2)
+    for task in waiting:
+        task.cancel()
+
+
 async def test_what_was_acked_does_not_come_back(open_broker: OpenBroker) -> None:
     first = await open_broker()
     await publish_all(first, deliveries(3))
