@@ -1,7 +1,6 @@
 """A delivery that can never be counted costs itself alone, whatever the reason."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 import asyncpg
@@ -21,9 +20,6 @@ Publish = Callable[[Iterable[Delivery]], Awaitable[None]]
 
 GOOD = 10_000
 REFUSED_JOB = 13
-
-SECONDS = 40
-"""How long all of them may take, on a slow machine; a pause for each batch would make it longer."""
 
 
 @pytest_asyncio.fixture
@@ -63,12 +59,10 @@ async def test_a_poison_delivery_among_ten_thousand_becomes_a_dead_letter_and_co
     await processor.ready()
     await refuse_one_job(database_url)
 
-    began = time.monotonic()
     third = GOOD // 3
     good = truth.deliveries
     await publish([*good[:third], undecodable, *good[third : 2 * third], refused, *good[2 * third :]])
     counted = await github.settled(truth, processor)
-    assert time.monotonic() - began < SECONDS
 
     assert figures.total(counted, "promgithub_event_processed_total") == GOOD
     reasons = {undecodable.id: "undecodable", refused.id: "refused"}
