@@ -111,12 +111,12 @@ async def test_a_receiver_and_a_processor_whose_clocks_jump_lose_nothing_and_the
     await asyncio.gather(receiver.ready(), processor.ready())
     await until_leading(github, processor, TAKEOVER_SECONDS)
 
-    watching = asyncio.create_task(always_leads(github, processor))
     truth = Historian(71).history(420)
-    await jump_under_load(github, truth, receiver, {one: receiver, other: processor})
-    counted = await until_true(github, truth, processor, 30)
-    assert not watching.done(), watching.exception()
-    watching.cancel()
+    async with asyncio.TaskGroup() as watch:
+        watching = watch.create_task(always_leads(github, processor))
+        await jump_under_load(github, truth, receiver, {one: receiver, other: processor})
+        counted = await until_true(github, truth, processor, 30)
+        watching.cancel()
     assert figures.total(counted, "promgithub_dead_letters") == 0
     assert figures.total(counted, "promgithub_duplicate_deliveries_dropped_total") == 0
     assert (await receiver.terminate(), await processor.terminate()) == (0, 0)
