@@ -1,12 +1,16 @@
 """Who exposes: exactly one processor at a time holds a lease in the store.
 
 A lease row and not an advisory lock: it works through a connection pooler, and it ends by itself when its holder is
-cut off from the database. The holder stops believing in it *before* the database lets another take it.
+cut off from the database. The holder stops believing in it *before* the database lets another take it. The database's
+clock may step back, and the end of a dead holder's lease with it into the future; so a row that nobody has renewed for
+as long as a lease lasts, by the clock of whoever waits for it, counts as free too.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from processor.store import Store, leases
 from processor.store.engine import describe, is_failure
@@ -37,6 +41,8 @@ class Lease:
         self._store = store
         self._clock = clock
         self._until = float("-inf")
+        self._seen: leases.Grant | None = None
+        self._seen_at = float("-inf")
         self.database_up = False
         """Whether the last attempt to take or renew reached the database."""
 
@@ -56,7 +62,8 @@ class Lease:
         asked, had = self._clock(), self.held
         try:
             async with asyncio.timeout(TTL - MARGIN), self._store.connection() as connection:
-                held = await leases.acquire(connection, NAME, self.holder, int(TTL * 1000))
+                dead = await self._find_dead(connection)
+                held = await leases.acquire(connection, NAME, self.holder, int(TTL * 1000), dead)
         except Exception as error:
             if not is_failure(error):
                 raise
@@ -68,6 +75,15 @@ class Lease:
             self._until = asked + TTL - MARGIN if held else float("-inf")
         if self.held != had:
             _log.info("took the lease: this processor exposes now" if self.held else "lost the lease")
+
+    async def _find_dead(self, connection: AsyncConnection) -> leases.Grant | None:
+        """Return the grant of another that was seen for as long as a lease lasts without being renewed."""
+        if self.held:
+            return None
+        grant = await leases.granted(connection, NAME)
+        if grant != self._seen:
+            self._seen, self._seen_at = grant, self._clock()
+        return grant if self._clock() - self._seen_at > TTL else None
 
     async def _release(self) -> None:
         self._until = float("-inf")

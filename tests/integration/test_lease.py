@@ -3,6 +3,7 @@
 import asyncio
 
 from processor.lease import INTERVAL, MARGIN, NAME, TTL, Lease
+from processor.store import leases
 from tests.worker import Worker
 
 A_MOMENT = 2 * INTERVAL
@@ -26,6 +27,34 @@ async def held_within(lease: Lease, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def test_a_dead_holder_is_followed_although_the_clock_of_the_database_has_stepped_back(counting: Worker) -> None:
+    async with counting.store.connection() as connection:
+        assert await leases.acquire(connection, NAME, "dead", 3_600_000)  # which is where a step back leaves it
+    heir, clock, stop = counting.store, Clock(), asyncio.Event()
+    lease = Lease(heir, "heir", clock)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(lease.keep(stop))
+        assert not await held_within(lease, A_MOMENT)
+        clock.now += TTL - 1
+        assert not await held_within(lease, A_MOMENT)
+        clock.now += 2
+        assert await held_within(lease, A_MOMENT)
+        stop.set()
+
+
+async def test_a_holder_that_renews_is_not_followed_whatever_its_lease_says(counting: Worker) -> None:
+    clock, stop = Clock(), asyncio.Event()
+    lease = Lease(counting.store, "waiting", clock)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(lease.keep(stop))
+        for _ in range(2):
+            async with counting.store.connection() as connection:
+                await leases.acquire(connection, NAME, "alive", 3_600_000)
+            clock.now += TTL - 1
+            assert not await held_within(lease, A_MOMENT / 2)
+        stop.set()
 
 
 async def test_of_two_processors_one_holds_the_lease_and_the_other_follows_when_it_stops(counting: Worker) -> None:
