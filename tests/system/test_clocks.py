@@ -40,6 +40,7 @@ class Clock:
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # which would keep threads waiting for seconds
         }
         return ["env", *(f"{name}={value}" for name, value in settings.items())]
 
