@@ -10,9 +10,10 @@ from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable
 from shared.rabbitmq.consuming import DeadLetters, RabbitConsumer
 from shared.rabbitmq.decoding import tolerate_any_properties
+from shared.rabbitmq.lanes import Envelope
 from shared.rabbitmq.link import Link, describe, within
 from shared.rabbitmq.messages import to_properties
-from shared.rabbitmq.publishing import Confirms, Envelope
+from shared.rabbitmq.publishing import Confirms
 from shared.rabbitmq.topology import Declarations, Topology, measure
 
 MEASURE_SECONDS = 5.0

@@ -13,9 +13,10 @@ from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 
 from shared.delivery import Delivery
 from shared.logs import get_logger
+from shared.rabbitmq.lanes import Envelope
 from shared.rabbitmq.link import Link, cut_as_error, describe, within
 from shared.rabbitmq.messages import to_dead_letter, to_delivery
-from shared.rabbitmq.publishing import Confirms, Envelope
+from shared.rabbitmq.publishing import Confirms
 from shared.waiting import is_set_within
 
 ACK_SECONDS = 5.0

@@ -18,9 +18,10 @@ from yarl import URL
 from shared.broker import DeadLetter
 from shared.errors import BrokerUnavailable
 from shared.rabbitmq.decoding import tolerate_any_properties
+from shared.rabbitmq.lanes import Envelope
 from shared.rabbitmq.link import Link, describe, within
 from shared.rabbitmq.messages import from_dead_letter, times_returned, to_dead_letter, to_properties
-from shared.rabbitmq.publishing import Confirms, Envelope
+from shared.rabbitmq.publishing import Confirms
 from shared.rabbitmq.topology import Topology
 
 CONNECT_SECONDS = 10.0

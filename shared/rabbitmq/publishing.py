@@ -2,35 +2,24 @@
 
 import asyncio
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from operator import attrgetter
 
-from aiormq import ChannelPreconditionFailed, DeliveryError, PublishError, spec
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq import ChannelPreconditionFailed, DeliveryError, PublishError
+from aiormq.abc import AbstractConnection
 
 from shared.errors import BrokerUnavailable, MessageTooLarge, QueueFull
+from shared.rabbitmq.lanes import Envelope, Lane
 from shared.rabbitmq.link import Link, cut_as_error, describe
 from shared.waiting import is_set_within
 
-CHANNELS = 4
-"""Channels that share the messages: RabbitMQ serves each by a process of its own."""
+CHANNELS = 2
+"""Channels that share the messages: RabbitMQ serves each by a process of its own, but few fill their writes best."""
 
 BIG = 1024 * 1024
 """Bytes beyond which a message goes over a channel where nothing else is, as a size that is refused closes it."""
 
 # RabbitMQ 3.10 to 4.x, rabbit_channel:check_msg_size
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A message and where it goes."""
-
-    exchange: str
-    routing_key: str
-    body: bytes
-    properties: spec.Basic.Properties
 
 
 class Confirms:
@@ -40,8 +29,8 @@ class Confirms:
         """`timeout` is the deadline of a publish in seconds."""
         self._link = link
         self._timeout = timeout
-        self._lanes = [_Lane() for _ in range(CHANNELS)]
-        self._big_lane = _Lane()
+        self._lanes = [Lane() for _ in range(CHANNELS)]
+        self._big_lane = Lane()
         self._big_turn = asyncio.Lock()
         self._opened = asyncio.Event()
         self._connection: AbstractConnection | None = None
@@ -117,13 +106,13 @@ class Confirms:
             self._check_size(envelope)
             await self._send(self._big_lane, envelope)
 
-    def _least_busy(self) -> "_Lane":
+    def _least_busy(self) -> Lane:
         lanes = [lane for lane in self._lanes if lane.is_open]
         if not lanes:
             raise BrokerUnavailable("no channel to RabbitMQ")
         return min(lanes, key=_unconfirmed)
 
-    async def _send(self, lane: "_Lane", envelope: Envelope) -> None:
+    async def _send(self, lane: Lane, envelope: Envelope) -> None:
         try:
             with cut_as_error():
                 await lane.send(envelope)
@@ -143,38 +132,6 @@ class Confirms:
     def _check_size(self, envelope: Envelope) -> None:
         if self._largest is not None and len(envelope.body) > self._largest:
             raise MessageTooLarge(f"{len(envelope.body)} bytes; RabbitMQ takes {self._largest}")
-
-
-class _Lane:
-    """A channel with confirms, and the number of messages on it that are not confirmed yet."""
-
-    def __init__(self) -> None:
-        self.unconfirmed = 0
-        self._channel: AbstractChannel | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self._channel is not None and not self._channel.is_closed
-
-    async def open(self, connection: AbstractConnection, closed: Callable[[], None]) -> None:
-        """Open the channel; `closed` is called when something closes it."""
-        self._channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        self._channel.closing.add_done_callback(lambda _: closed())
-
-    async def send(self, envelope: Envelope) -> None:
-        """Publish, and wait for the confirm as long as the channel is open."""
-        assert self._channel is not None  # noqa: S101 - only open lanes are chosen
-        self.unconfirmed += 1
-        try:
-            await self._channel.basic_publish(
-                envelope.body,
-                exchange=envelope.exchange,
-                routing_key=envelope.routing_key,
-                properties=envelope.properties,
-                mandatory=True,
-            )
-        finally:
-            self.unconfirmed -= 1
 
 
 _unconfirmed = attrgetter("unconfirmed")
