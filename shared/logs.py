@@ -5,7 +5,7 @@ A line about a delivery carries `delivery_id`. No line carries a secret or a pay
 
 import logging
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
@@ -35,7 +35,6 @@ def configure(level: str = "info", log_format: str | None = None, stream: TextIO
     """
     text = log_format == "text" or (log_format is None and stream.isatty())
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -80,8 +79,3 @@ def _renderers(text: bool, stream: TextIO) -> list[Processor]:
         )
         return [console]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
-
-
-def bind_delivery(delivery_id: str) -> Any:
-    """Return a context manager in which every line of this task carries `delivery_id`."""
-    return structlog.contextvars.bound_contextvars(delivery_id=delivery_id)

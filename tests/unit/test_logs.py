@@ -50,16 +50,6 @@ def test_lines_below_the_level_are_left_out() -> None:
     assert [line["event"] for line in lines(stream)] == ["loud"]
 
 
-def test_every_line_about_a_delivery_carries_its_id() -> None:
-    stream = io.StringIO()
-    logs.configure("info", "json", stream)
-    with logs.bind_delivery("72d3162e-cc78-11e3-81ab-4c9367dc0958"):
-        logs.get_logger("ours").info("one")
-        logging.getLogger("library").info("other")
-    logs.get_logger("ours").info("after")
-    assert [line.get("delivery_id") for line in lines(stream)] == ["72d3162e-cc78-11e3-81ab-4c9367dc0958"] * 2 + [None]
-
-
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_a_trace_shows_no_local_variables(log_format: str) -> None:
     stream = io.StringIO()
