@@ -134,15 +134,9 @@ class Processor:
         return True
 
     async def _database_back(self, stop: asyncio.Event) -> None:
-        """Wait until the database answers, or `stop` is set."""
-        waits = pauses(FIRST_PAUSE, LONGEST_PAUSE)
-        while not await is_set_within(stop, next(waits)):
-            try:
-                await self._store.ping()
-            except Exception as error:
-                if not is_failure(error):
-                    raise
-            else:
+        """Wait until the database takes what is written, as the lease tries to all the time, or `stop` is set."""
+        for pause in pauses(FIRST_PAUSE, LONGEST_PAUSE):
+            if await is_set_within(stop, pause) or self._lease.database_up:
                 return
 
     async def _check_broker(self) -> None:
