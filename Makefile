@@ -12,7 +12,7 @@ UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv run demo test lint format docs lock clean
+.PHONY: help venv run demo test bench lint format docs lock clean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ demo: venv  ## See it work: start, simulate, compare every figure with the truth
 test: venv  ## Run the tests on real servers, which it installs first where it may
 	@.ci/servers
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+
+bench: venv  ## Measure speed and size on private servers, in ten minutes; ARGS="drain scrape" chooses
+	@.ci/servers
+	$(BIN)/python -m bench $(ARGS)
 
 lint: venv  ## Check style, types and which package may import which
 	$(BIN)/ruff check .

@@ -1,0 +1,76 @@
+"""Emptying a full queue, measured by when the store says that each delivery was counted."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from sqlalchemy import func, select
+
+from bench.proc import recorded_cpu
+from bench.queues import Queue
+from bench.stage import answer_of
+from processor.store.engine import create_engine
+from processor.store.tables import deliveries
+from tests.processes import Process
+
+WARM_SHARE = 0.1
+"""The share of the deliveries that go before the clock runs: connections, prepared statements, first series."""
+
+_POLL_SECONDS = 0.25
+_LONGEST_SECONDS = 300.0
+
+
+class Drained(msgspec.Struct, frozen=True):
+    """How many deliveries were counted, how many per second, and the CPU seconds of the processors for each."""
+
+    deliveries: int
+    rate: float
+    cpu: float
+
+
+async def drain(
+    queue: Queue, database_url: str, count: int, processors: int = 1, settings: Mapping[str, str] | None = None
+) -> Drained:
+    """Fill a queue with so many deliveries, and let processors drain it; raise `AssertionError` if one is lost."""
+    queue.stage.tell(f"filling the queue ({queue.name}, {count} deliveries)")
+    await queue.fill(queue.stage.editions.take(count))
+    queue.stage.tell(f"draining it with {processors} processor{'s' * (processors > 1)}")
+    since = time.time()
+    started = [queue.start_processor(database_url, **(settings or {})) for _ in range(processors)]
+    async with recorded_cpu(*(process.pid for process in started)) as record:
+        moments = await _counted(started, database_url, since, count)
+    await asyncio.gather(*(process.terminate() for process in started))
+    # The moment of a batch is that of its begin: the last one tells when those before it were done.
+    warm, last = moments[int(count * WARM_SHARE)], moments[-1]
+    between = sum(1 for moment in moments if warm <= moment < last)
+    return Drained(len(moments), between / (last - warm), record.between(warm, last) / between)
+
+
+async def consume_only(queue: Queue, count: int) -> Drained:
+    """Fill a queue with so many deliveries, and let the bare consumer drain it."""
+    queue.stage.tell(f"filling the queue ({queue.name}, {count} deliveries) for a consumer that only decodes and acks")
+    await queue.fill(queue.stage.editions.take(count))
+    return msgspec.json.decode(await answer_of(queue.consumer(count)), type=Drained)
+
+
+async def _counted(processors: Sequence[Process], database_url: str, since: float, count: int) -> list[float]:
+    """Wait until so many deliveries have been counted; return when each was, in Unix seconds."""
+    await asyncio.gather(*(process.ready() for process in processors))
+    engine = create_engine(database_url, connections=1, application="bench")
+    counted = deliveries.c.claimed_at >= int(since * 1000)
+    try:
+        async with asyncio.timeout(_LONGEST_SECONDS):
+            done = 0
+            while done < count:
+                await asyncio.sleep(_POLL_SECONDS)
+                async with engine.connect() as connection:
+                    done = await connection.scalar(select(func.count()).where(counted)) or 0
+        async with engine.connect() as connection:
+            rows = await connection.scalars(select(deliveries.c.claimed_at).where(counted))
+            moments = sorted(moment / 1000 for moment in rows)
+    finally:
+        await engine.dispose()
+    if len(moments) != count:
+        raise AssertionError(f"{len(moments)} deliveries were counted instead of {count}")
+    return moments

@@ -1,0 +1,62 @@
+"""How fast one processor empties a full queue."""
+
+from collections.abc import AsyncIterator
+
+from bench.drained import Drained, consume_only, drain
+from bench.queues import rabbit_queue, spool_queue
+from bench.result import Result, at_least_times
+from bench.stage import Stage
+
+_DELIVERIES = 20_000
+_SINGLY = 1500
+_ONE_BY_ONE = {"BATCH_SIZE": "1", "PREFETCH": "2"}
+
+_OF = (
+    "deliveries (10.6 kB on average) counted per second by one processor, from a queue that was full before it "
+    "started, without the first tenth"
+)
+
+
+async def measure(stage: Stage) -> AsyncIterator[Result]:
+    """Measure how fast one processor drains a full queue, beside a consumer that only decodes and acks."""
+    async with rabbit_queue(stage) as queue:
+        async with stage.database() as url:
+            counted = await drain(queue, url, _DELIVERIES)
+        for result in _results("RabbitMQ and PostgreSQL", counted, await consume_only(queue, _DELIVERIES)):
+            yield result
+        async with stage.database() as url:
+            singly = await drain(queue, url, _SINGLY, settings=_ONE_BY_ONE)
+        settings = ", ".join(f"{name}={value}" for name, value in _ONE_BY_ONE.items())
+        yield Result(
+            "drain in batches, RabbitMQ and PostgreSQL",
+            counted.rate,
+            "/s",
+            f"{_OF}; ceiling: the same with a transaction for each delivery ({settings})",
+            ceiling=singly.rate,
+            target=at_least_times(8),
+        )
+    async with spool_queue(stage) as spool:
+        counted = await drain(spool, f"sqlite:///{stage.new_directory() / 'promgithub.db'}", _DELIVERIES)
+        for result in _results("spool and SQLite", counted, await consume_only(spool, _DELIVERIES)):
+            yield result
+
+
+def _results(where: str, counted: Drained, consumed: Drained) -> list[Result]:
+    ceiling = "a consumer process that decodes the same payloads as JSON and acks in batches, from the same queue"
+    return [
+        Result(
+            f"drain, {where}",
+            counted.rate,
+            "/s",
+            f"{_OF}; broker and database share the cores; ceiling: {ceiling}",
+            ceiling=consumed.rate,
+            target=at_least_times(0.46),
+        ),
+        Result(
+            f"processor CPU per delivery, {where}",
+            counted.cpu * 1e6,
+            "µs",
+            f"user and system time of the processor process during that drain, all its threads; ceiling: {ceiling}",
+            ceiling=consumed.cpu * 1e6,
+        ),
+    ]

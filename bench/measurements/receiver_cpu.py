@@ -1,0 +1,51 @@
+"""What a delivery costs the receiver."""
+
+from collections.abc import AsyncIterator, Mapping
+
+from bench.proc import cpu_seconds
+from bench.queues import QUEUES
+from bench.result import Result, at_most_times
+from bench.stage import Stage
+from tests.processes import Process
+
+_CONNECTIONS = 32
+_WARM = 1000
+_DELIVERIES = 6000
+_ROUNDS = 2
+
+
+async def measure(stage: Stage) -> AsyncIterator[Result]:
+    """Measure the receiver's CPU time per accepted delivery, beside a handler that only checks the HMAC."""
+    bare = stage.start_module("bench.bare")
+    for open_queue in QUEUES:
+        async with open_queue(stage) as queue:
+            receiver = queue.start_receiver()
+            costs = await _costs(stage, {"bare handler": bare, f"receiver, {queue.name}": receiver})
+            await receiver.terminate()
+        yield Result(
+            f"receiver CPU per delivery, {queue.name}",
+            costs[f"receiver, {queue.name}"] * 1e6,
+            "µs",
+            "user and system time of the receiver process, all its threads, per delivery answered with 202, at "
+            f"{_CONNECTIONS} connections, bodies of 10.6 kB on average, after a warm-up; ceiling: an aiohttp handler "
+            "on uvloop that reads the body and checks the HMAC, under the same load in turns",
+            ceiling=costs["bare handler"] * 1e6,
+            target=at_most_times(3),
+        )
+    await bare.kill()
+
+
+async def _costs(stage: Stage, processes: Mapping[str, Process]) -> Mapping[str, float]:
+    """Load processes in turns; return the CPU seconds of each per accepted delivery."""
+    used, accepted = dict.fromkeys(processes, 0.0), dict.fromkeys(processes, 0)
+    for process in processes.values():
+        await process.ready()
+        await stage.load(process, _CONNECTIONS, _WARM)
+    for turn in range(_ROUNDS):
+        for name, process in processes.items():
+            stage.tell(f"round {turn + 1} of {_ROUNDS}: {name}")
+            before = cpu_seconds(process.pid)
+            outcome = await stage.load(process, _CONNECTIONS, _DELIVERIES)
+            used[name] += cpu_seconds(process.pid) - before
+            accepted[name] += outcome.accepted
+    return {name: used[name] / accepted[name] for name in processes}

@@ -1,0 +1,134 @@
+"""What a scrape costs."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import aiohttp
+import msgspec
+
+from bench.proc import cpu_seconds, peak_megabytes
+from bench.queues import rabbit_queue
+from bench.rendering import Rendered
+from bench.result import Result, at_most, at_most_times
+from bench.series import add_series
+from bench.stage import Stage, answer_of, python
+from tests.processes import Process
+
+_SIZES = (1_000, 10_000, 100_000)
+_TIMES = 3
+_IDLE_SECONDS = 3.0
+_PATIENCE = aiohttp.ClientTimeout(total=60)
+
+_OF = "GET /metrics (text, not compressed) of a processor that holds the lease and counts nothing meanwhile"
+_CEILING = "ceiling: prometheus_client.generate_latest on the same families, which are in memory, alone in a process"
+
+
+@dataclass(frozen=True, slots=True)
+class _Scraped:
+    """A page, and the median of the seconds and the CPU seconds that it took; `stall` is the loop's longest."""
+
+    page: str
+    series: int
+    seconds: float
+    cpu: float
+    stall: float
+
+
+async def measure(stage: Stage) -> AsyncIterator[Result]:
+    """Measure scrapes of 1,000 to 100,000 series: time, CPU time, the loop's longest stall, and memory."""
+    for size in _SIZES:
+        stage.tell(f"scrape of {size} series")
+        async with rabbit_queue(stage) as queue, stage.database() as url:
+            await add_series(url, size)
+            stalls = stage.new_directory() / "stalls"
+            processor = stage.start_module(
+                "bench.roles",
+                "watched-processor",
+                str(stalls),
+                DATABASE_URL=url,
+                MAX_SERIES="1000000",
+                **queue.settings,
+            )
+            await processor.ready()
+            scraped = await _scraped(processor, size, stalls)
+            idle = await _idle_stall(stalls)
+            peak = peak_megabytes(processor.pid)
+            await processor.terminate()
+        rendered = msgspec.json.decode(await answer_of(python("bench.rendering"), scraped.page.encode()), type=Rendered)
+        for result in _results(scraped, rendered, idle):
+            yield result
+    yield Result(
+        f"processor memory, {scraped.series:,} series",
+        peak,
+        "MB",
+        f"the most that was resident (VmHWM) from the start of the process to the end of {_TIMES + 1} scrapes",
+        target=at_most(300),
+    )
+
+
+def _results(scraped: _Scraped, rendered: Rendered, idle: float) -> list[Result]:
+    of = f"{scraped.series:,} series"
+    return [
+        Result(
+            f"scrape of {of}, CPU",
+            scraped.cpu * 1000,
+            "ms",
+            f"user and system time of the process, all its threads, for {_OF}; median of {_TIMES}; {_CEILING}",
+            ceiling=rendered.cpu * 1000,
+            target=at_most_times(0.5),
+        ),
+        Result(
+            f"scrape of {of}, time",
+            scraped.seconds * 1000,
+            "ms",
+            f"from request to last byte, the store's queries included: {_OF}; median of {_TIMES}; {_CEILING}",
+            ceiling=rendered.seconds * 1000,
+            target=at_most_times(0.5),
+        ),
+        Result(
+            f"scrape of {of}, longest stall",
+            scraped.stall * 1000,
+            "ms",
+            "by how much a sleep of 5 ms in the processor's event loop was late at worst, during the scrapes; what "
+            "others on the machine hold the process up by is in it; ceiling: the worst while it is idle",
+            ceiling=idle * 1000,
+            target=at_most(50),
+        ),
+    ]
+
+
+async def _scraped(processor: Process, size: int, stalls: Path) -> _Scraped:
+    seconds, cpu = [], []
+    async with aiohttp.ClientSession(timeout=_PATIENCE) as client:
+        while (page := await _page(client, processor)).count("\n") < size:  # noqa: ASYNC110 - until it has the lease
+            await asyncio.sleep(0.5)
+        since = time.time()
+        for _ in range(_TIMES):
+            used, began = cpu_seconds(processor.pid), time.perf_counter()
+            await _page(client, processor)
+            seconds.append(time.perf_counter() - began)
+            cpu.append(cpu_seconds(processor.pid) - used)
+    series = sum(1 for line in page.splitlines() if not line.startswith("#"))
+    return _Scraped(page, series, median(seconds), median(cpu), _longest(stalls, since))
+
+
+async def _page(client: aiohttp.ClientSession, processor: Process) -> str:
+    headers = {"Accept": "text/plain", "Accept-Encoding": "identity"}
+    async with client.get(f"{processor.admin_url}/metrics", headers=headers) as answer:
+        return await answer.text()
+
+
+async def _idle_stall(stalls: Path) -> float:
+    since = time.time()
+    await asyncio.sleep(_IDLE_SECONDS)
+    return _longest(stalls, since)
+
+
+def _longest(stalls: Path, since: float) -> float:
+    """Return the longest stall that ended after a moment, in seconds."""
+    lines = [line.split() for line in stalls.read_text().splitlines()]
+    return max((float(late) for moment, late in lines if float(moment) >= since), default=0.0)

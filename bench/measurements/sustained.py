@@ -1,0 +1,119 @@
+"""The whole pipeline, for as long as one wants."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+from sqlalchemy import func, select
+
+from bench.orders import Outcome
+from bench.queues import rabbit_queue
+from bench.result import Result, at_most
+from bench.stage import Stage
+from processor.store.engine import create_engine
+from processor.store.tables import deliveries
+from tests.processes import Process
+
+_CONNECTIONS = 64
+_LOOK_SECONDS = 2.0
+_SETTLE_SECONDS = 30.0
+_DEPTH = "promgithub_event_queue_depth"
+_AGE = "promgithub_event_oldest_age_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How far behind the processor was."""
+
+    depth: float
+    age: float
+
+
+async def measure(stage: Stage) -> AsyncIterator[Result]:
+    """Measure the whole pipeline under a steady load: whether the lag stays bounded and nothing is lost."""
+    seconds, rate = stage.scale.sustained_seconds, stage.scale.sustained_rate
+    async with rabbit_queue(stage) as queue, stage.database() as url:
+        receiver, processor = queue.start_receiver(), queue.start_processor(url)
+        await asyncio.gather(receiver.ready(), processor.ready())
+        looking = asyncio.create_task(_looks(stage, processor))
+        outcome = await stage.load(receiver, _CONNECTIONS, round(seconds * rate), rate)
+        looking.cancel()
+        looks = await asyncio.gather(looking)
+        counted = await _counted(url, outcome.accepted)
+        await asyncio.gather(receiver.terminate(), processor.terminate())
+    for result in _results(outcome, looks[0], counted, f"{rate:g} deliveries/s for {seconds:g} s"):
+        yield result
+
+
+def _results(outcome: Outcome, looks: list[_Look], counted: int, load: str) -> list[Result]:
+    third = max(1, len(looks) // 3)
+    early, late = looks[:third], looks[-third:]
+    return [
+        Result(
+            "sustained, oldest delivery at the end",
+            max(look.age for look in late),
+            "s",
+            f"the most that promgithub_event_oldest_age_seconds was in the last third of {load} through receiver, "
+            "RabbitMQ, processor and PostgreSQL; ceiling: the same in the first third",
+            ceiling=max(look.age for look in early),
+            target=at_most(2),
+            details={"deepest_early": max(look.depth for look in early)} | outcome.latencies,
+        ),
+        Result(
+            "sustained, queue depth at the end",
+            max(look.depth for look in late),
+            "deliveries",
+            f"the most that promgithub_event_queue_depth was in the last third of {load}; what the processor holds is "
+            "not in it; ceiling: the same in the first third",
+            ceiling=max(look.depth for look in early),
+            target=at_most(outcome.rate),
+        ),
+        Result(
+            "sustained, lost",
+            outcome.accepted - counted,
+            "deliveries",
+            f"deliveries answered with 202 that are not counted {_SETTLE_SECONDS:g} s after {load}",
+            target=at_most(0),
+            details={"accepted": outcome.accepted, "refused": sum(outcome.answers.values()) - outcome.accepted},
+        ),
+    ]
+
+
+async def _looks(stage: Stage, processor: Process) -> list[_Look]:
+    """Look at the processor now and then until cancelled."""
+    looks: list[_Look] = []
+    began = time.monotonic()
+    try:
+        async with aiohttp.ClientSession() as client:
+            while True:
+                await asyncio.sleep(_LOOK_SECONDS)
+                async with client.get(f"{processor.admin_url}/metrics") as answer:
+                    page = await answer.text()
+                look = _Look(_value(page, _DEPTH), _value(page, _AGE))
+                looks.append(look)
+                stage.tell(
+                    f"sustained for {time.monotonic() - began:.0f} s: depth {look.depth:.0f}, age {look.age:.2f} s"
+                )
+    except asyncio.CancelledError:
+        return looks
+
+
+def _value(page: str, name: str) -> float:
+    return next((float(line.split()[1]) for line in page.splitlines() if line.startswith(f"{name} ")), 0.0)
+
+
+async def _counted(database_url: str, accepted: int) -> int:
+    """Return how many deliveries are counted, as soon as all are, or after a while."""
+    engine = create_engine(database_url, connections=1, application="bench")
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    try:
+        while True:
+            async with engine.connect() as connection:
+                counted = await connection.scalar(select(func.count()).select_from(deliveries)) or 0
+            if counted >= accepted or time.monotonic() > deadline:
+                return counted
+            await asyncio.sleep(0.5)
+    finally:
+        await engine.dispose()

@@ -1,0 +1,77 @@
+"""What a large store costs."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+
+from bench.drained import drain
+from bench.queues import rabbit_queue
+from bench.result import Result, at_least_times
+from bench.stage import Stage
+
+_DELIVERIES = 15_000
+_STATEMENT_SECONDS = 300.0
+_DAY = 86_400_000
+
+# Ids go down, away from those that are yet to come; the closed rows of a real drain are told again and again.
+_COPIES = {
+    "jobs": (
+        0.5,
+        (
+            "INSERT INTO jobs (job_id, run_id, attempt, state, phase, since, touched_at, closed_at) SELECT "
+            "job_id - n * 1000000000, run_id - n * 1000000000, attempt, state, phase, since, touched_at, closed_at "
+            "FROM jobs, generate_series(1, $1::bigint) n WHERE closed_at IS NOT NULL"
+        ),
+    ),
+    "runs": (
+        0.2,
+        (
+            "INSERT INTO runs (run_id, attempt, state, phase, since, touched_at, closed_at) SELECT "
+            "run_id - n * 1000000000, attempt, state, phase, since, touched_at, closed_at "
+            "FROM runs, generate_series(1, $1::bigint) n WHERE closed_at IS NOT NULL"
+        ),
+    ),
+}
+_CLOSED = {
+    "jobs": "SELECT count(*) FROM jobs WHERE closed_at IS NOT NULL",
+    "runs": "SELECT count(*) FROM runs WHERE closed_at IS NOT NULL",
+}
+_DELIVERIES_SHARE = 0.3
+_OLD_DELIVERIES = (
+    "INSERT INTO deliveries (id, claimed_at) SELECT gen_random_uuid(), "
+    "(extract(epoch FROM now()) * 1000)::bigint - $2::bigint + n FROM generate_series(1, $1::bigint) n"
+)
+
+
+async def measure(stage: Stage) -> AsyncIterator[Result]:
+    """Measure how fast one processor drains into a store with 5 million tracked rows, beside an empty one."""
+    rows = stage.scale.tracked_rows
+    async with rabbit_queue(stage) as queue, stage.database() as url:
+        empty = await drain(queue, url, _DELIVERIES)
+        stage.tell(f"adding {rows} runs, jobs and deliveries to the store")
+        await _enlarge(url, rows)
+        large = await drain(queue, url, _DELIVERIES)
+    yield Result(
+        f"drain with {rows:,} tracked rows",
+        large.rate,
+        "/s",
+        "deliveries counted per second by one processor, from RabbitMQ into a PostgreSQL whose tables hold so many "
+        "closed jobs (half of them), runs (a fifth) and delivery IDs, with their indexes, analyzed; ceiling: the same "
+        "into an empty database just before",
+        ceiling=empty.rate,
+        target=at_least_times(0.8),
+        details={"cpu_us_per_delivery": large.cpu * 1e6, "cpu_us_per_delivery_empty": empty.cpu * 1e6},
+    )
+
+
+async def _enlarge(url: str, rows: int) -> None:
+    connection = await asyncpg.connect(url, command_timeout=_STATEMENT_SECONDS)
+    try:
+        for table, (share, statement) in _COPIES.items():
+            closed = await connection.fetchval(_CLOSED[table])
+            await connection.execute(statement, round(rows * share / closed))
+        await connection.execute(_OLD_DELIVERIES, round(rows * _DELIVERIES_SHARE), _DAY)
+        await connection.execute("VACUUM ANALYZE")
+        await connection.execute("CHECKPOINT")
+    finally:
+        await connection.close()

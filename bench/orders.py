@@ -1,0 +1,47 @@
+"""What the load is told and what it answers, as lines of JSON."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+SECRET = "It's a Secret to Everybody"  # noqa: S105 - of GitHub's documentation
+"""The secret that deliveries are signed with."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """Send so many deliveries to a port of loopback.
+
+    Without `rate` each connection sends the next as soon as it has an answer. With it, deliveries are due at fixed
+    times, so many a second, and latencies count from then.
+    """
+
+    port: int
+    connections: int
+    deliveries: int
+    rate: float | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How often each status was answered (0: the connection ended), in how many seconds, and the latencies in ms."""
+
+    answers: Mapping[int, int]
+    seconds: float
+    p50: float
+    p99: float
+    p999: float
+    worst: float
+
+    @property
+    def accepted(self) -> int:
+        """How many answers were 202."""
+        return self.answers.get(202, 0)
+
+    @property
+    def rate(self) -> float:
+        """How many deliveries were accepted per second."""
+        return self.accepted / self.seconds
+
+    @property
+    def latencies(self) -> dict[str, float]:
+        """The latencies by name."""
+        return {"p50_ms": self.p50, "p99_ms": self.p99, "p99.9_ms": self.p999, "worst_ms": self.worst}

@@ -1,0 +1,126 @@
+"""Where the measurements play: servers that are started when first asked for, processes, and the load."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bench.deliveries import Editions
+from bench.orders import SECRET, Order, Outcome
+from bench.servers import DurablePostgres, FastRabbit
+from tests.processes import Launcher, Process
+from tests.servers.postgres import fresh_database
+
+_ROOT = str(Path(__file__).parents[1])
+_STOP_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is done: the tracked rows of a large store, and the seconds and rate of the sustained load."""
+
+    tracked_rows: int
+    sustained_seconds: float
+    sustained_rate: float
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package, in whatever directory."""
+    return ["env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", module, *arguments]
+
+
+class Stage:
+    """Everything that measurements share; `tell` shows a person what goes on."""
+
+    def __init__(self, directory: Path, scale: Scale, tell: Callable[[str], None]) -> None:
+        """`directory` is for the files of processes, and is emptied by its owner."""
+        self.directory = directory
+        self.scale = scale
+        self.tell = tell
+        self.launcher = Launcher(directory)
+        self.editions = Editions()
+        self._exit = AsyncExitStack()
+        self._rabbit: FastRabbit | None = None
+        self._postgres: DurablePostgres | None = None
+        self._load: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> "Stage":
+        self._exit.callback(self.launcher.close)
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._exit.aclose()
+
+    async def rabbit(self) -> FastRabbit:
+        """Return RabbitMQ, running."""
+        if self._rabbit is None:
+            self.tell("starting RabbitMQ")
+            self._rabbit = await self._exit.enter_async_context(FastRabbit())
+        return self._rabbit
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[str]:
+        """Give the URL of an empty PostgreSQL database, which is dropped afterwards."""
+        if self._postgres is None:
+            self.tell("starting PostgreSQL")
+            self._postgres = await self._exit.enter_async_context(DurablePostgres())
+        async with fresh_database(self._postgres.url) as url:
+            yield url
+
+    def new_directory(self) -> Path:
+        """Make an empty directory."""
+        directory = self.directory / secrets.token_hex(6)
+        directory.mkdir()
+        return directory
+
+    def start(self, *arguments: str, **settings: str) -> Process:
+        """Start a command of promgithub; see `Launcher.start`."""
+        return self.launcher.start(*arguments, **settings)
+
+    def start_module(self, module: str, *arguments: str, **settings: str) -> Process:
+        """Start a module of this package that follows the same settings."""
+        return self.launcher.start_command(python(module, *arguments), WEBHOOK_SECRET=SECRET, **settings)
+
+    async def load(self, process: Process, connections: int, deliveries: int, rate: float | None = None) -> Outcome:
+        """Let the load send deliveries to a process; return how it went. See `Order`."""
+        if self._load is None:
+            self._load = await asyncio.create_subprocess_exec(
+                *python("bench.sender"), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            )
+            self._exit.push_async_callback(_ended, self._load)
+        order = Order(int(process.service_url.rpartition(":")[2]), connections, deliveries, rate)
+        return msgspec.json.decode(await asked(self._load, msgspec.json.encode(order)), type=Outcome, strict=False)
+
+
+async def asked(process: asyncio.subprocess.Process, line: bytes) -> bytes:
+    """Return the line with which a process answers a line."""
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("the process has no pipes")
+    process.stdin.write(line + b"\n")
+    await process.stdin.drain()
+    if not (answer := await process.stdout.readline()):
+        raise ChildProcessError("the process ended without an answer")
+    return answer
+
+
+async def answer_of(command: Sequence[str], given: bytes = b"") -> bytes:
+    """Run a command to its end with something on its standard input; return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate(given)
+    if process.returncode:
+        raise ChildProcessError(f"{command} ended with {process.returncode}")
+    return output
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    async with asyncio.timeout(_STOP_SECONDS):
+        await process.wait()
