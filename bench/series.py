@@ -7,8 +7,8 @@ from processor.store import Store
 from processor.store.engine import create_engine
 from processor.store.migrate import migrate
 
-LINES = 100
-"""About how many lines of a page one workflow makes."""
+LINES = 95
+"""How many lines of a page one workflow makes."""
 
 _WORKFLOWS_OF_A_REPOSITORY = 5
 _AT_ONCE = 100

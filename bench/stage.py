@@ -18,6 +18,8 @@ from tests.servers.postgres import fresh_database
 
 _ROOT = str(Path(__file__).parents[1])
 _STOP_SECONDS = 60.0
+_LOAD_SECONDS = 120.0
+_COMMAND_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,9 @@ class Stage:
             )
             self._exit.push_async_callback(_ended, self._load)
         order = Order(int(process.service_url.rpartition(":")[2]), connections, deliveries, rate)
-        return msgspec.json.decode(await asked(self._load, msgspec.json.encode(order)), type=Outcome, strict=False)
+        async with asyncio.timeout(_LOAD_SECONDS + (deliveries / rate if rate else 0)):
+            answer = await asked(self._load, msgspec.json.encode(order))
+        return msgspec.json.decode(answer, type=Outcome, strict=False)
 
 
 async def asked(process: asyncio.subprocess.Process, line: bytes) -> bytes:
@@ -113,7 +117,8 @@ async def answer_of(command: Sequence[str], given: bytes = b"") -> bytes:
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    output, _ = await process.communicate(given)
+    async with asyncio.timeout(_COMMAND_SECONDS):
+        output, _ = await process.communicate(given)
     if process.returncode:
         raise ChildProcessError(f"{command} ended with {process.returncode}")
     return output

@@ -21,6 +21,8 @@ from tests.processes import Process
 _SIZES = (1_000, 10_000, 100_000)
 _TIMES = 3
 _IDLE_SECONDS = 3.0
+_LEADER = "\npromgithub_exporter_leader 1"
+_LEASE_SECONDS = 30.0
 _PATIENCE = aiohttp.ClientTimeout(total=60)
 
 _OF = "GET /metrics (text, not compressed) of a processor that holds the lease and counts nothing meanwhile"
@@ -54,7 +56,7 @@ async def measure(stage: Stage) -> AsyncIterator[Result]:
                 **queue.settings,
             )
             await processor.ready()
-            scraped = await _scraped(processor, size, stalls)
+            scraped = await _scraped(processor, stalls)
             idle = await _idle_stall(stalls)
             peak = peak_megabytes(processor.pid)
             await processor.terminate()
@@ -101,11 +103,12 @@ def _results(scraped: _Scraped, rendered: Rendered, idle: float) -> list[Result]
     ]
 
 
-async def _scraped(processor: Process, size: int, stalls: Path) -> _Scraped:
+async def _scraped(processor: Process, stalls: Path) -> _Scraped:
     seconds, cpu = [], []
     async with aiohttp.ClientSession(timeout=_PATIENCE) as client:
-        while (page := await _page(client, processor)).count("\n") < size:  # noqa: ASYNC110 - until it has the lease
-            await asyncio.sleep(0.5)
+        async with asyncio.timeout(_LEASE_SECONDS):
+            while _LEADER not in (page := await _page(client, processor)):  # noqa: ASYNC110 - it is in another process
+                await asyncio.sleep(0.5)
         since = time.time()
         for _ in range(_TIMES):
             used, began = cpu_seconds(processor.pid), time.perf_counter()
