@@ -52,7 +52,9 @@ async def _measure(names: Sequence[str], scale: Scale) -> list[Result]:
         async with Stage(Path(directory), scale, progress.tell) as stage:
             for name in names:
                 progress.begin(name)
-                results += [result async for result in MEASUREMENTS[name](stage)]
+                async for result in MEASUREMENTS[name](stage):
+                    progress.found(result)
+                    results.append(result)
                 progress.end()
     return results
 

@@ -5,6 +5,9 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench import report
+from bench.result import Result
+
 
 class BenchProgress:
     """A bar on a terminal, a line at each step elsewhere."""
@@ -39,6 +42,10 @@ class BenchProgress:
     def end(self) -> None:
         """Say that a measurement has ended."""
         self._bar.advance(self._task)
+
+    def found(self, result: Result) -> None:
+        """Show a figure before the table does: a run that is cut short has said what it found."""
+        self._console.print(report.line(result), markup=False, highlight=False, soft_wrap=True)
 
     def tell(self, step: str) -> None:
         """Say what is being done."""

@@ -44,6 +44,12 @@ def write(results: Sequence[Result], path: Path) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def line(result: Result) -> str:
+    """Return a figure in one line."""
+    ratio = "" if result.ratio is None else f", {result.ratio:.2f} x the ceiling"
+    return f"{result.name}: {_shown(result.measured)} {result.unit}{ratio}"
+
+
 def _cells(result: Result) -> list[str]:
     met = {None: "", True: "[green]yes[/]", False: "[bold red]no[/]"}[result.met]
     return [

@@ -7,8 +7,8 @@ from bench.queues import rabbit_queue, spool_queue
 from bench.result import Result, at_least_times
 from bench.stage import Stage
 
-_DELIVERIES = 20_000
-_SINGLY = 1500
+_DELIVERIES = 15_000
+_SINGLY = 600
 _ONE_BY_ONE = {"BATCH_SIZE": "1", "PREFETCH": "2"}
 
 _OF = (

@@ -7,7 +7,7 @@ from bench.queues import rabbit_queue
 from bench.result import Result
 from bench.stage import Stage
 
-_DELIVERIES = 15_000
+_DELIVERIES = 12_000
 _PROCESSORS = (2, 4)
 
 

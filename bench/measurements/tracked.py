@@ -9,7 +9,7 @@ from bench.queues import rabbit_queue
 from bench.result import Result, at_least_times
 from bench.stage import Stage
 
-_DELIVERIES = 15_000
+_DELIVERIES = 12_000
 _STATEMENT_SECONDS = 300.0
 _DAY = 86_400_000
 
