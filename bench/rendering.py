@@ -38,5 +38,6 @@ def _render(families: _Families) -> Rendered:
 
 if __name__ == "__main__":
     page = _Families(text_string_to_metric_families(sys.stdin.read()))
-    best = min((_render(page) for _ in range(_TIMES)), key=lambda rendered: rendered.cpu)
+    times = [_render(page) for _ in range(_TIMES)]
+    best = Rendered(min(one.seconds for one in times), min(one.cpu for one in times))
     sys.stdout.buffer.write(msgspec.json.encode(best))

@@ -19,6 +19,7 @@ from shared.settings import CommonSettings, IngestSettings, ProcessorSettings, l
 from shared.spool import SpoolBroker
 
 _PAUSE = 0.005
+_WORTH_NOTING = 0.001
 _Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
@@ -56,7 +57,7 @@ async def _watch(stalls: Path) -> None:
             began = time.perf_counter()
             await asyncio.sleep(_PAUSE)
             late = time.perf_counter() - began - _PAUSE
-            if late > _PAUSE:
+            if late > _WORTH_NOTING:
                 file.write(f"{time.time()} {late}\n")
 
 

@@ -24,7 +24,7 @@ _COMMAND_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is done: the tracked rows of a large store, and the seconds and rate of the sustained load."""
+    """How much is done: rows of a large store, seconds and rate (0: half of what can be done) of a steady load."""
 
     tracked_rows: int
     sustained_seconds: float

@@ -17,6 +17,10 @@ from processor.store.tables import deliveries
 from tests.processes import Process
 
 _CONNECTIONS = 64
+_PROBED = 4000
+_SHARE = 0.5
+"""The share of what the receiver takes at most, processor running, that the steady rate is."""
+
 _LOOK_SECONDS = 2.0
 _SETTLE_SECONDS = 30.0
 _DEPTH = "promgithub_event_queue_depth"
@@ -33,15 +37,18 @@ class _Look:
 
 async def measure(stage: Stage) -> AsyncIterator[Result]:
     """Measure the whole pipeline under a steady load: whether the lag stays bounded and nothing is lost."""
-    seconds, rate = stage.scale.sustained_seconds, stage.scale.sustained_rate
+    seconds = stage.scale.sustained_seconds
     async with rabbit_queue(stage) as queue, stage.database() as url:
         receiver, processor = queue.start_receiver(), queue.start_processor(url)
         await asyncio.gather(receiver.ready(), processor.ready())
+        probe = await stage.load(receiver, _CONNECTIONS, _PROBED)
+        rate = stage.scale.sustained_rate or round(probe.rate * _SHARE)
+        await _counted(url, probe.accepted)
         looking = asyncio.create_task(_looks(stage, processor))
         outcome = await stage.load(receiver, _CONNECTIONS, round(seconds * rate), rate)
         looking.cancel()
         looks = await asyncio.gather(looking)
-        counted = await _counted(url, outcome.accepted)
+        counted = await _counted(url, probe.accepted + outcome.accepted) - probe.accepted
         await asyncio.gather(receiver.terminate(), processor.terminate())
     for result in _results(outcome, looks[0], counted, f"{rate:g} deliveries/s for {seconds:g} s"):
         yield result
@@ -68,7 +75,7 @@ def _results(outcome: Outcome, looks: list[_Look], counted: int, load: str) -> l
             f"the most that promgithub_event_queue_depth was in the last third of {load}; what the processor holds is "
             "not in it; ceiling: the same in the first third",
             ceiling=max(look.depth for look in early),
-            target=at_most(outcome.rate),
+            target=at_most(round(outcome.rate)),
         ),
         Result(
             "sustained, lost",
