@@ -14,7 +14,8 @@ from ingest.metrics import SpoolFigures
 from processor.app import Processor
 from promgithub.running import load_or_exit, run
 from shared import logs
-from shared.admin import AdminServer, Families
+from shared.admin import AdminServer
+from shared.exposition import Families
 from shared.process import serve
 from shared.settings import StandaloneSettings
 from shared.spool import SpoolBroker

@@ -5,17 +5,15 @@ dependencies, so that no traffic comes to a process that cannot use it.
 """
 
 import asyncio
-import gzip
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from aiohttp import web
-from prometheus_client.core import Metric
-from prometheus_client.exposition import choose_encoder
 
+from shared import exposition
 from shared.errors import SettingsError
+from shared.exposition import OPENMETRICS, Families
 
 CHECK_TIMEOUT = 2.0
 """Seconds that a dependency has to answer a readiness check."""
@@ -23,19 +21,11 @@ CHECK_TIMEOUT = 2.0
 CUT_SECONDS = 0.5
 """Seconds, twice, that requests have to end when the process does: a scraper that reads nothing must not hold it up."""
 
-_OPENMETRICS = "application/openmetrics-text"
 _TEXT = ("text/plain", "text/*", "*/*")
 _WEIGHT = re.compile(r"[01](\.\d{0,3})?")
 
 Check = Callable[[], Awaitable[None]]
 """Returns if a dependency can be used, raises if not."""
-
-
-class Families(Protocol):
-    """Metric families that can be rendered; a prometheus_client registry is one."""
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the families."""
 
 
 Gather = Callable[[], Awaitable[Families]]
@@ -96,13 +86,13 @@ class AdminServer:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         openmetrics = _prefers_openmetrics(request.headers.getall("Accept", []))
-        encode, content_type = choose_encoder(_OPENMETRICS if openmetrics else "")
         compressed = _weight(_elements(request.headers.getall("Accept-Encoding", [])), "gzip") > 0
         async with self._rendering:  # one page in memory at a time, however many scrape
             families = await self._gather()
-            shown = families if openmetrics else _WithoutCreated(families)
-            body = await asyncio.to_thread(_rendered, encode, shown, compressed)
-        headers = {"Content-Type": content_type} | ({"Content-Encoding": "gzip"} if compressed else {})
+            body = await asyncio.to_thread(exposition.page, families, openmetrics=openmetrics, compressed=compressed)
+        headers = {"Content-Type": exposition.content_type(openmetrics)} | (
+            {"Content-Encoding": "gzip"} if compressed else {}
+        )
         return web.Response(body=body, headers=headers)
 
 
@@ -134,21 +124,8 @@ def _prefers_openmetrics(headers: Iterable[str]) -> bool:
     """Tell whether the scraper likes OpenMetrics 1 at least as much as text; prometheus_client does not weigh them."""
     elements = _elements(headers)
     wanted = [element for element in elements if element.version.partition(".")[0] == "1"]
-    weight = _weight(wanted, _OPENMETRICS)
+    weight = _weight(wanted, OPENMETRICS)
     return weight > 0 and weight >= _weight(elements, *_TEXT)
-
-
-class _WithoutCreated:
-    """Families without the time at which each series began: only OpenMetrics has a place for that."""
-
-    def __init__(self, families: Families) -> None:
-        self._families = families
-
-    def collect(self) -> Iterator[Metric]:
-        for family in self._families.collect():
-            created = f"{family.name}_created"
-            family.samples = [sample for sample in family.samples if sample.name != created]
-            yield family
 
 
 async def listen(runner: web.AppRunner, host: str, port: int, variable: str) -> None:
@@ -160,8 +137,3 @@ async def listen(runner: web.AppRunner, host: str, port: int, variable: str) -> 
         await runner.cleanup()
         reason = error.strerror or str(error)
         raise SettingsError(f"{variable}: cannot listen on {host}:{port} ({reason}); takes a free port") from error
-
-
-def _rendered(encode: Callable[[Families], bytes], families: Families, compressed: bool) -> bytes:
-    body = encode(families)
-    return gzip.compress(body, compresslevel=1) if compressed else body
