@@ -6,12 +6,10 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from prometheus_client import generate_latest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from processor import lease
-from processor.exposition import families
 from processor.metrics import WorkerMetrics
 from processor.pipeline import Pipeline
 from processor.scrape import Page
@@ -21,6 +19,7 @@ from processor.store.engine import create_engine
 from processor.store.migrate import migrate
 from processor.store.snapshot import Snapshot
 from processor.store.tables import metadata
+from shared import exposition
 from shared.delivery import Delivery
 from tests import figures
 from tests.figures import Figures
@@ -68,11 +67,11 @@ class Worker:
 
     async def figures(self, *, ages: bool = False) -> Figures:
         """Return what a processor with the lease would expose about CI."""
-        return figures.of_ci(figures.of_families(families(await self._snapshot(), self.max_series)), ages=ages)
+        return figures.of_ci(figures.of_text(await self.page()), ages=ages)
 
     async def page(self) -> str:
         """Return the text of what a processor with the lease would expose about CI."""
-        return generate_latest(Page([], await self._snapshot(), self.max_series)).decode()
+        return exposition.page(Page([], await self._snapshot(), self.max_series), openmetrics=False).decode()
 
     async def _snapshot(self) -> Snapshot:
         async with self.store.connection() as connection:

@@ -1,36 +1,29 @@
-"""All that is exposed, read in one transaction, so that no figure is older than another."""
+"""All that is exposed, read in one transaction, so that no figure is older than another.
 
-from collections.abc import Sequence
+There may be hundreds of thousands of series: rows come a chunk at a time, so that the event loop has other turns
+between, and stay plain tuples of numbers and texts, which cost little to make, to keep and to collect.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-import msgspec
-from sqlalchemy import Table, and_, func, select
+from sqlalchemy import Select, Table, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processor.series import Series
 from processor.store.clock import database_now
 from processor.store.tables import BUCKET_COLUMNS, counters, histograms, jobs, leases, runs
 
-_LABELS = msgspec.json.Decoder(tuple[str, ...])
+CHUNK = 2_000
+"""Rows that are fetched, and looked at, in one turn of the event loop: some milliseconds of it."""
 
+CounterRow: TypeAlias = tuple[str, int, int]
+"""A counter's label values as a JSON array, its value, and since when (Unix ms) it counts."""
 
-@dataclass(frozen=True, slots=True)
-class CounterValue:
-    """A counter's value, and since when (Unix ms) it counts."""
-
-    series: Series
-    value: int
-    created_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class HistogramValue:
-    """A histogram's sum (ms) and counts per bucket (not cumulative), and since when (Unix ms) it counts."""
-
-    series: Series
-    sum_ms: int
-    buckets: tuple[int, ...]
-    created_at: int
+HistogramRow: TypeAlias = tuple[str, int, int, Sequence[int]]
+"""A histogram's label values as a JSON array, its sum (ms), since when (Unix ms) it counts, and its counts per bucket
+(not cumulative)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +40,11 @@ class OpenCount:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The store at one moment (`now`, Unix ms, by the database's clock)."""
+    """The store at one moment (`now`, Unix ms, by the database's clock); series by the name of their metric."""
 
     now: int
-    counters: Sequence[CounterValue]
-    histograms: Sequence[HistogramValue]
+    counters: Mapping[str, Sequence[CounterRow]]
+    histograms: Mapping[str, Sequence[HistogramRow]]
     runs: Sequence[OpenCount]
     jobs: Sequence[OpenCount]
 
@@ -74,25 +67,27 @@ async def read(connection: AsyncConnection, lease: str, holder: str) -> Snapshot
     )
 
 
-async def _counters(connection: AsyncConnection) -> list[CounterValue]:
+async def _counters(connection: AsyncConnection) -> Mapping[str, Sequence[CounterRow]]:
     # A series that late news has emptied is as if it had never been.
     columns = counters.c
+    found: dict[str, list[CounterRow]] = defaultdict(list)
     statement = select(columns.metric, columns.labels, columns.value, columns.created_at).where(columns.value != 0)
-    rows = await connection.execute(statement)
-    return [CounterValue((metric, _LABELS.decode(labels)), value, at) for metric, labels, value, at in rows]
+    async for rows in _chunks(connection, statement):
+        for metric, labels, value, created_at in rows:
+            found[metric].append((labels, value, created_at))
+    return found
 
 
-async def _histograms(connection: AsyncConnection) -> list[HistogramValue]:
+async def _histograms(connection: AsyncConnection) -> Mapping[str, Sequence[HistogramRow]]:
     columns = histograms.c
     buckets = [columns[name] for name in BUCKET_COLUMNS]
-    rows = await connection.execute(
-        select(columns.metric, columns.labels, columns.sum_ms, columns.created_at, *buckets)
-    )
-    return [
-        HistogramValue((metric, _LABELS.decode(labels)), sum_ms, tuple(counts), at)
-        for metric, labels, sum_ms, at, *counts in rows
-        if any(counts)
-    ]
+    found: dict[str, list[HistogramRow]] = defaultdict(list)
+    statement = select(columns.metric, columns.labels, columns.sum_ms, columns.created_at, *buckets)
+    async for rows in _chunks(connection, statement):
+        for metric, labels, sum_ms, created_at, *counts in rows:
+            if any(counts):
+                found[metric].append((labels, sum_ms, created_at, tuple(counts)))
+    return found
 
 
 async def _open(connection: AsyncConnection, table: Table) -> list[OpenCount]:
@@ -105,4 +100,11 @@ async def _open(connection: AsyncConnection, table: Table) -> list[OpenCount]:
         statement = statement.where(
             ~select(later).where(later.c.run_id == columns.run_id, later.c.attempt > columns.attempt).exists()
         )
-    return [OpenCount(*row) for row in await connection.execute(statement.group_by(*names))]
+    chunks = _chunks(connection, statement.group_by(*names))
+    return [OpenCount(*row) async for rows in chunks for row in rows]
+
+
+async def _chunks(connection: AsyncConnection, statement: Select[*tuple[Any, ...]]) -> AsyncIterator[Sequence[Any]]:
+    async with connection.stream(statement.execution_options(yield_per=CHUNK)) as result:
+        async for rows in result.partitions():
+            yield rows
