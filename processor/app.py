@@ -19,7 +19,7 @@ from shared.admin import AdminServer, Check
 from shared.broker import Broker, Consumer
 from shared.errors import BrokerUnavailable, StoreError
 from shared.logs import get_logger
-from shared.process import serve
+from shared.process import serve, settle
 from shared.settings import ProcessorSettings
 from shared.waiting import is_set_within, pauses, unless
 
@@ -94,6 +94,7 @@ class Processor:
                 if before != after:
                     _log.info("migrated the database", before=before, after=after)
                 self._migrated = True
+                settle()  # what migrates is large, and loaded only here
                 return True
         return False
 
