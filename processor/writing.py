@@ -7,7 +7,7 @@ https://prometheus.io/docs/specs/om/open_metrics_spec/.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from operator import itemgetter
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import msgspec
 from prometheus_client.utils import floatToGoString
@@ -24,9 +24,10 @@ _PLAIN = 1_000_000
 
 _VALUES = msgspec.json.Decoder(tuple[str, ...])
 _Row = TypeVar("_Row")
+_Values: TypeAlias = tuple[str, ...]
 
 
-def label_values(labels: str) -> tuple[str, ...]:
+def label_values(labels: str) -> _Values:
     """Return the label values that are stored as a JSON array."""
     return _VALUES.decode(labels)
 
@@ -37,22 +38,23 @@ class WrittenCounter(WrittenMetric):
     def __init__(self, metric: Metric, rows: Sequence[CounterRow]) -> None:
         """`rows`: the series, each once."""
         super().__init__(metric.name, metric.help, metric.kind.value)
-        self._labels = _labels(metric.labels)
+        self._sorted, labels = _labels(metric.labels)
+        self._total = f"{metric.name}_total{labels} %s\n"
+        self._created = f"{metric.name}_created{labels} %s\n"
         self._rows = rows
 
     def lines(self, openmetrics: bool) -> Iterator[str]:
         """Yield each series, in OpenMetrics with the time at which it began."""
-        return _pieces(self._rows, self._with_created if openmetrics else self._total)
+        return _pieces(self._rows, self._both if openmetrics else self._plain)
 
-    def _total(self, row: CounterRow) -> str:
+    def _plain(self, row: CounterRow) -> str:
         labels, value, _ = row
-        return f"{self.name}_total{{{self._labels(_escaped(labels))}}} {number(value)}\n"
+        return self._total % (*self._sorted(_escaped(labels)), number(value))
 
-    def _with_created(self, row: CounterRow) -> str:
+    def _both(self, row: CounterRow) -> str:
         labels, value, created_at = row
-        written = self._labels(_escaped(labels))
-        total = f"{self.name}_total{{{written}}} {number(value)}\n"
-        return f"{total}{self.name}_created{{{written}}} {seconds(created_at)}\n"
+        values = self._sorted(_escaped(labels))
+        return self._total % (*values, number(value)) + self._created % (*values, seconds(created_at))
 
 
 class WrittenHistogram(WrittenMetric):
@@ -61,51 +63,54 @@ class WrittenHistogram(WrittenMetric):
     def __init__(self, metric: Metric, rows: Sequence[HistogramRow]) -> None:
         """`rows`: the series, each once."""
         super().__init__(metric.name, metric.help, metric.kind.value)
-        self._labels = _labels(metric.labels)
-        self._around_bound = _labels((*metric.labels, "le"))
+        self._sorted, labels = _labels(metric.labels)
+        self._summed = f"{metric.name}_count{labels} %s\n{metric.name}_sum{labels} %s\n"
+        self._created = f"{metric.name}_created{labels} %s\n"
+        self._sorted_with_bound, labels = _labels((*metric.labels, "le"))
+        self._bucket = f"{metric.name}_bucket{labels} "
         self._bounds = (*(f"{bound}.0" for bound in metric.buckets), "+Inf")
         self._rows = rows
 
     def lines(self, openmetrics: bool) -> Iterator[str]:
         """Yield each series, in OpenMetrics with the time at which it began."""
-        return _pieces(self._rows, self._with_created if openmetrics else self._distribution)
+        return _pieces(self._rows, self._all if openmetrics else self._plain)
 
-    def _distribution(self, row: HistogramRow) -> str:
-        return self._lines(row, _escaped(row[0]))
+    def _plain(self, row: HistogramRow) -> str:
+        return self._distribution(row, _escaped(row[0]))
 
-    def _with_created(self, row: HistogramRow) -> str:
+    def _all(self, row: HistogramRow) -> str:
         values = _escaped(row[0])
-        return f"{self._lines(row, values)}{self.name}_created{{{self._labels(values)}}} {seconds(row[2])}\n"
+        return self._distribution(row, values) + self._created % (*self._sorted(values), seconds(row[2]))
 
-    def _lines(self, row: HistogramRow, values: tuple[str, ...]) -> str:
+    def _distribution(self, row: HistogramRow, values: _Values) -> str:
         _, sum_ms, _, buckets = row
-        labels = self._labels(values)
         # No escaped value has a line break in it, so this one finds the place of the bound.
-        before, after = self._around_bound((*values, "\n")).split("\n")
-        counts = [number(count) for count in accumulate(buckets[: len(self._bounds)])]
-        bound = f"{self.name}_bucket{{{before}"
-        lines = [f"{bound}{le}{after}}} {count}\n" for le, count in zip(self._bounds, counts, strict=True)]
-        lines.append(f"{self.name}_count{{{labels}}} {counts[-1]}\n")
-        lines.append(f"{self.name}_sum{{{labels}}} {seconds(sum_ms)}\n")
-        return "".join(lines)
+        before, after = (self._bucket % self._sorted_with_bound((*values, "\n"))).split("\n")
+        sums = list(accumulate(buckets[: len(self._bounds)]))
+        # The last is the largest: if that needs no exponent, none does.
+        counts, end = (sums, ".0") if sums[-1] < _PLAIN else (map(number, sums), "")
+        lines = f"\n{before}".join([f"{le}{after}{n}{end}" for le, n in zip(self._bounds, counts, strict=True)])
+        own = self._sorted(values)
+        return f"{before}{lines}\n" + self._summed % (*own, number(sums[-1]), *own, seconds(sum_ms))
 
 
 class WrittenGauge(WrittenMetric):
     """A gauge that is counted from the store's open rows."""
 
-    def __init__(self, metric: Metric, values: Mapping[tuple[str, ...], float]) -> None:
+    def __init__(self, metric: Metric, values: Mapping[_Values, float]) -> None:
         """`values`: by the label values."""
         super().__init__(metric.name, metric.help, metric.kind.value)
-        self._labels = _labels(metric.labels)
+        self._sorted, labels = _labels(metric.labels)
+        self._line = f"{metric.name}{labels} %s\n"
         self._rows = list(values.items())
 
     def lines(self, openmetrics: bool) -> Iterator[str]:
         """Yield each series."""
-        return _pieces(self._rows, self._line)
+        return _pieces(self._rows, self._plain)
 
-    def _line(self, row: tuple[tuple[str, ...], float]) -> str:
+    def _plain(self, row: tuple[_Values, float]) -> str:
         values, value = row
-        return f"{self.name}{{{self._labels(tuple(map(_escape, values)))}}} {_go_string(value)}\n"
+        return self._line % (*self._sorted(tuple(map(_escape, values))), _go_string(value))
 
 
 def number(value: int) -> str:
@@ -130,15 +135,15 @@ def _pieces(rows: Sequence[_Row], write: Callable[[_Row], str]) -> Iterator[str]
         yield "".join(map(write, rows[start : start + PIECE]))
 
 
-def _labels(names: Sequence[str]) -> Callable[[tuple[str, ...]], str]:
-    """Return what writes escaped values as labels, sorted by name."""
+def _labels(names: Sequence[str]) -> tuple[Callable[[_Values], _Values], str]:
+    """Return what sorts label values by their names, and a template that takes them so."""
     order = sorted(range(len(names)), key=names.__getitem__)
-    pick = itemgetter(*order)
     template = ",".join(f'{names[place]}="%s"' for place in order)
-    return lambda values: template % pick(values)
+    # Of one place, `itemgetter` would return what is there, and not a tuple.
+    return itemgetter(*order) if len(order) > 1 else tuple, f"{{{template}}}"
 
 
-def _escaped(labels: str) -> tuple[str, ...]:
+def _escaped(labels: str) -> _Values:
     """Return stored label values as they stand in a page."""
     values = label_values(labels)
     # JSON escapes everything that a page does, and also by a backslash.

@@ -71,9 +71,10 @@ class Worker:
 
     async def page(self) -> str:
         """Return the text of what a processor with the lease would expose about CI."""
-        return exposition.page(Page([], await self._snapshot(), self.max_series), openmetrics=False).decode()
+        return exposition.page(Page([], await self.snapshot(), self.max_series), openmetrics=False).decode()
 
-    async def _snapshot(self) -> Snapshot:
+    async def snapshot(self) -> Snapshot:
+        """Return what a processor with the lease would read."""
         async with self.store.connection() as connection:
             assert await leases.acquire(connection, lease.NAME, HOLDER, 60_000)
         snapshot = await self.store.snapshot(lease.NAME, HOLDER)
