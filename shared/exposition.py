@@ -30,7 +30,7 @@ class WrittenMetric(Metric):
     """A family that has no `samples`, but writes them."""
 
     def lines(self, openmetrics: bool) -> Iterator[str]:
-        """Yield the samples in pieces of whole lines, of some 100 kB each: one piece holds up all other threads."""
+        """Yield the samples in pieces of whole lines, of 1 MB at most: making one may hold up all other threads."""
         raise NotImplementedError
 
 
