@@ -5,7 +5,6 @@ dependencies, so that no traffic comes to a process that cannot use it.
 """
 
 import asyncio
-import io
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,9 @@ from shared.exposition import OPENMETRICS, Families
 
 CHECK_TIMEOUT = 2.0
 """Seconds that a dependency has to answer a readiness check."""
+
+SLICE = 2**18
+"""Bytes of a page that are sent in one turn of the event loop."""
 
 CUT_SECONDS = 0.5
 """Seconds, twice, that requests have to end when the process does: a scraper that reads nothing must not hold it up."""
@@ -85,7 +87,7 @@ class AdminServer:
             return f"failed ({type(error).__name__})"
         return "ok"
 
-    async def _metrics(self, request: web.Request) -> web.Response:
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
         openmetrics = _prefers_openmetrics(request.headers.getall("Accept", []))
         compressed = _weight(_elements(request.headers.getall("Accept-Encoding", [])), "gzip") > 0
         async with self._rendering:  # one page in memory at a time, however many scrape
@@ -94,8 +96,7 @@ class AdminServer:
         headers = {"Content-Type": exposition.content_type(openmetrics)} | (
             {"Content-Encoding": "gzip"} if compressed else {}
         )
-        # aiohttp sends a file piece by piece, but bytes at once, which holds up everything else for a large page.
-        return web.Response(body=io.BytesIO(body), headers=headers)
+        return await _send(request, headers, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,18 @@ def _prefers_openmetrics(headers: Iterable[str]) -> bool:
     wanted = [element for element in elements if element.version.partition(".")[0] == "1"]
     weight = _weight(wanted, OPENMETRICS)
     return weight > 0 and weight >= _weight(elements, *_TEXT)
+
+
+async def _send(request: web.Request, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:
+    """Answer with a body that may be large: sent in one go, that would hold up everything else."""
+    response = web.StreamResponse(headers=headers)
+    response.content_length = len(body)
+    await response.prepare(request)
+    if request.method != "HEAD":
+        for start in range(0, len(body), SLICE):
+            await response.write(body[start : start + SLICE])
+            await asyncio.sleep(0)  # a socket that takes everything would leave no turn to others
+    return response
 
 
 async def listen(runner: web.AppRunner, host: str, port: int, variable: str) -> None:

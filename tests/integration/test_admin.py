@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from shared import logs
-from shared.admin import AdminServer
+from shared.admin import SLICE, AdminServer
 from shared.errors import SettingsError
 from tests.servers.ports import free_port
 
@@ -152,6 +152,32 @@ async def test_metrics_are_compressed_for_who_asks() -> None:
     assert packed[2]["Content-Encoding"] == "gzip"
     assert "Content-Encoding" not in plain[2].keys() | refused[2].keys()
     assert plain[1] == refused[1] == packed[1]
+
+
+async def test_a_page_of_many_slices_arrives_whole_and_its_head_without_it() -> None:
+    registry = CollectorRegistry()
+    things = Counter("things", "Things.", ["kind"], registry=registry)
+    for kind in range(10_000):
+        things.labels(f"{kind:0>100}").inc(kind)
+
+    async def gather() -> CollectorRegistry:
+        return registry
+
+    port = free_port()
+    server = AdminServer("127.0.0.1", port, gather, {})
+    await server.start()
+    try:
+        async with aiohttp.ClientSession() as client:
+            for _ in range(2):  # on one connection
+                async with client.head(f"http://127.0.0.1:{port}/metrics") as head:
+                    assert await head.read() == b""
+                async with client.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                    page = await answer.text()
+    finally:
+        await server.close()
+    assert len(page) > 2 * SLICE
+    [family] = parse_text(page)
+    assert [sample.value for sample in family.samples] == list(range(10_000))
 
 
 async def test_pages_are_made_one_at_a_time_however_many_scrape() -> None:
