@@ -7,6 +7,7 @@ dependencies, so that no traffic comes to a process that cannot use it.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -29,7 +30,6 @@ _WEIGHT = re.compile(r"[01](\.\d{0,3})?")
 
 Check = Callable[[], Awaitable[None]]
 """Returns if a dependency can be used, raises if not."""
-
 
 Gather = Callable[[], Awaitable[Families]]
 """Returns what to expose."""
@@ -137,10 +137,15 @@ async def _send(request: web.Request, headers: Mapping[str, str], body: bytes) -
     response.content_length = len(body)
     await response.prepare(request)
     if request.method != "HEAD":
-        for start in range(0, len(body), SLICE):
-            await response.write(body[start : start + SLICE])
-            await asyncio.sleep(0)  # a socket that takes everything would leave no turn to others
+        with suppress(ConnectionError):  # whoever hangs up has had enough
+            await _write(response, body)
     return response
+
+
+async def _write(response: web.StreamResponse, body: bytes) -> None:
+    for start in range(0, len(body), SLICE):
+        await response.write(body[start : start + SLICE])
+        await asyncio.sleep(0)  # a socket that takes everything would leave no turn to others
 
 
 async def listen(runner: web.AppRunner, host: str, port: int, variable: str) -> None:
