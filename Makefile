@@ -18,7 +18,7 @@ help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  make test ARGS="-k name"          passes arguments to pytest'
-	@echo '  make test JOBS=1                  runs one test at a time'
+	@echo '  make test JOBS=0 ARGS="-k name"   runs one at a time, which is quicker for a few'
 	@echo '  make venv PYTHON=python3.13       chooses the Python to build the venv with'
 
 venv: $(STAMP)  ## Install promgithub and its development tools into .venv
