@@ -89,7 +89,10 @@ async def test_a_delivery_that_kills_processors_becomes_a_dead_letter_alone(
         await burial(github, processors[0])
         await asyncio.gather(*(processor.ready() for processor in processors))
         await github.settled(truth, *processors)
-    assert statuses == [70] * (LIMIT + 1)
+    # RabbitMQ ends the channels of a dead process one after the other, and may give what came back over one of them to
+    # another that is about to end too: a death can count more than once.
+    assert set(statuses) == {70}
+    assert LIMIT / len(processors) < len(statuses) <= LIMIT + 1
     assert [letter.message_id for letter in await take_all(amqp_url, f"{queue_name}.dead")] == [crasher.id]
 
 
