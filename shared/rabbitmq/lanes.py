@@ -36,7 +36,7 @@ class Lane:
 
     def __init__(self) -> None:
         self._channel: Channel | None = None
-        self._outgoing: dict[asyncio.Future[object], Envelope] = {}
+        self._outgoing: _Outgoing = {}
         self._unconfirmed: set[asyncio.Future[object]] = set()
         self._writing: asyncio.Task[None] | None = None
 
@@ -65,13 +65,16 @@ class Lane:
         channel.closing.add_done_callback(end)
 
     async def send(self, envelope: Envelope) -> None:
-        """Publish, and wait for the confirm. Raises what aiormq says of a nack, a return or the end of the channel."""
+        """Publish, and wait for the confirm.
+
+        Raises what aiormq says of a nack, a return or the end of the channel, or pamqp of what it cannot encode.
+        """
         channel = self._channel
         if channel is None or channel.is_closed:
             raise ChannelInvalidStateError("closed")
         confirmed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         outgoing, unconfirmed = self._outgoing, self._unconfirmed
-        outgoing[confirmed] = envelope
+        outgoing[confirmed] = _Marshalled(envelope.properties.message_id, _marshalled(envelope, channel))
         unconfirmed.add(confirmed)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write(channel, outgoing))
@@ -81,28 +84,43 @@ class Lane:
             outgoing.pop(confirmed, None)
             unconfirmed.discard(confirmed)
 
-    async def _write(self, channel: Channel, outgoing: dict["asyncio.Future[object]", Envelope]) -> None:
+    async def _write(self, channel: Channel, outgoing: "_Outgoing") -> None:
         """Write until there is nothing left to write, or the channel ends, of which the senders hear elsewhere."""
         while outgoing and not channel.is_closed:
-            payload = b"".join(_marshalled(channel, outgoing))
+            payload = b"".join(_next(channel, outgoing))
             written = channel.create_future()
             await channel.write_queue.put(ChannelFrame(payload, should_close=False, drain_future=written))
             await asyncio.wait({written})
 
 
-def _marshalled(channel: Channel, outgoing: dict["asyncio.Future[object]", Envelope]) -> Iterator[bytes]:
-    """Take the next messages and yield their bytes; from now on the channel expects their confirms."""
+@dataclass(frozen=True, slots=True)
+class _Marshalled:
+    """The frames of a message that waits to be written."""
+
+    message_id: str | None
+    frames: bytes
+
+
+_Outgoing = dict["asyncio.Future[object]", _Marshalled]
+
+
+def _marshalled(envelope: Envelope, channel: Channel) -> bytes:
+    number, body = channel.number, envelope.body
+    header = frame.marshal(ContentHeader(properties=envelope.properties, body_size=len(body)), number)
+    starts = range(0, len(body), channel.max_content_size)
+    pieces = (frame.marshal(ContentBody(body[start : start + channel.max_content_size]), number) for start in starts)
+    return b"".join([_method(number, envelope.exchange, envelope.routing_key), header, *pieces])
+
+
+def _next(channel: Channel, outgoing: _Outgoing) -> Iterator[bytes]:
+    """Take the next messages and yield their frames; from now on the channel expects their confirms."""
     size = 0
     while outgoing and size < WRITE_BYTES:
         confirmed = next(iter(outgoing))
-        envelope = outgoing.pop(confirmed)
-        _expect(channel, confirmed, envelope.properties.message_id)
-        size += len(envelope.body)
-        yield _method(channel.number, envelope.exchange, envelope.routing_key)
-        yield frame.marshal(ContentHeader(properties=envelope.properties, body_size=len(envelope.body)), channel.number)
-        for start in range(0, len(envelope.body), channel.max_content_size):
-            piece = envelope.body[start : start + channel.max_content_size]
-            yield frame.marshal(ContentBody(piece), channel.number)
+        message = outgoing.pop(confirmed)
+        _expect(channel, confirmed, message.message_id)
+        size += len(message.frames)
+        yield message.frames
 
 
 def _expect(channel: Channel, confirmed: "asyncio.Future[object]", message_id: str | None) -> None:

@@ -27,7 +27,7 @@ MAX_MESSAGE_SIZE = 32 * 1024 * 1024  # bytes; GitHub sends up to 25 MB, RabbitMQ
 
 # RabbitMQ 3.10 writes the names of its quorum queues down twice a second: one that is killed sooner than that after
 # the declaration of a queue comes back with the queue but without its content, for good.
-QUEUE_SETTLED_SECONDS = 1.0
+QUEUE_SETTLED_SECONDS = 2.0
 
 HOW_TO_INSTALL = """\
   Debian, Ubuntu   sudo apt-get install rabbitmq-server
