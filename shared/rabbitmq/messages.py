@@ -33,6 +33,9 @@ _LATEST = 253_402_300_799_999  # the end of the year 9999, in milliseconds
 # These would send a copy of a dead letter elsewhere too (https://www.rabbitmq.com/docs/sender-selected).
 _SENDER_SELECTED = ("CC", "BCC")
 
+# How often a message of a quorum queue came back. RabbitMQ 4 leaves what a publisher says of it as it is.
+_COUNTS = ("x-delivery-count", "x-acquired-count")
+
 
 def to_properties(delivery: Delivery) -> spec.Basic.Properties:
     """Return the properties of the message that carries a delivery."""
@@ -71,11 +74,12 @@ def to_delivery(message: DeliveredMessage, now: int) -> Delivery:
 def to_dead_letter(properties: spec.Basic.Properties, reason: str, detail: str, now: int) -> spec.Basic.Properties:
     """Return the properties of the copy of a message among the dead letters; `now` is in Unix milliseconds.
 
-    All are kept but those that RabbitMQ would act upon: an expiry, a sender that would have to be us, further routes.
+    All are kept but those that RabbitMQ would act upon: an expiry, a sender that would have to be us, further routes; and
+    what it said of the original alone.
     """
     letter = copy(properties)
     headers = {name: _encodable(value) for name, value in (properties.headers or {}).items()}
-    for name in _SENDER_SELECTED:
+    for name in (*_SENDER_SELECTED, *_COUNTS):
         headers.pop(name, None)
     headers |= {REASON_HEADER: reason, DETAIL_HEADER: detail[:DETAIL_LENGTH], DEAD_AT_HEADER: now}
     letter.headers = headers
@@ -105,7 +109,7 @@ def from_dead_letter(message: DeliveredMessage, now: int) -> DeadLetter:
 def times_returned(message: DeliveredMessage) -> int:
     """Return how often a message of a quorum queue was taken and given back, as far as it counts for a limit."""
     headers = message.header.properties.headers or {}
-    counts = (headers.get(name) for name in ("x-delivery-count", "x-acquired-count"))
+    counts = (headers.get(name) for name in _COUNTS)
     return max((count for count in counts if isinstance(count, int)), default=0)
 
 
