@@ -74,8 +74,8 @@ def to_delivery(message: DeliveredMessage, now: int) -> Delivery:
 def to_dead_letter(properties: spec.Basic.Properties, reason: str, detail: str, now: int) -> spec.Basic.Properties:
     """Return the properties of the copy of a message among the dead letters; `now` is in Unix milliseconds.
 
-    All are kept but what RabbitMQ said of the original alone, and those that it would act upon: an expiry, a sender that
-    would have to be us, further routes.
+    All are kept but what RabbitMQ said of the original alone, and those that it would act upon: an expiry, a sender
+    that would have to be us, further routes.
     """
     letter = copy(properties)
     headers = {name: _encodable(value) for name, value in (properties.headers or {}).items()}
