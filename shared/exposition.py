@@ -6,6 +6,7 @@ their own samples because there are too many to make an object of each.
 
 import io
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -26,12 +27,12 @@ class Families(Protocol):
         """Yield the families."""
 
 
-class WrittenMetric(Metric):
+class WrittenMetric(Metric, ABC):
     """A family that has no `samples`, but writes them."""
 
+    @abstractmethod
     def lines(self, openmetrics: bool) -> Iterator[str]:
         """Yield the samples in pieces of whole lines, of 1 MB at most: making one may hold up all other threads."""
-        raise NotImplementedError
 
 
 def content_type(openmetrics: bool) -> str:
