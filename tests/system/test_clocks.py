@@ -11,7 +11,6 @@ import pytest
 
 from promgithub.simulation.histories import Historian, History
 from tests import figures
-from tests.figures import Figures
 from tests.github import SECRET, GitHub, until
 from tests.processes import PROMGITHUB, Launcher, Process
 
@@ -77,14 +76,6 @@ async def jump_under_load(github: GitHub, truth: History, receiver: Process, clo
     assert await sending == 0
 
 
-async def until_true(github: GitHub, truth: History, process: Process, within: float) -> Figures:
-    async def true_figures() -> Figures | None:
-        counted = await github.figures(process)
-        return counted if figures.of_ci(counted) == truth.truth.figures else None
-
-    return await until(true_figures, within)
-
-
 async def leads(github: GitHub, process: Process) -> bool:
     return figures.total(await github.figures(process), "promgithub_exporter_leader") == 1
 
@@ -116,7 +107,7 @@ async def test_a_receiver_and_a_processor_whose_clocks_jump_lose_nothing_and_the
     async with asyncio.TaskGroup() as watch:
         watching = watch.create_task(always_leads(github, processor))
         await jump_under_load(github, truth, receiver, {one: receiver, other: processor})
-        counted = await until_true(github, truth, processor, 30)
+        counted = await github.settled(truth, processor, within=30)
         watching.cancel()
     assert figures.total(counted, "promgithub_dead_letters") == 0
     assert figures.total(counted, "promgithub_duplicate_deliveries_dropped_total") == 0
@@ -132,13 +123,13 @@ async def test_a_standalone_whose_clock_jumps_loses_nothing_and_exposes_again_wi
     await standalone.ready()
     truth = Historian(72).history(420)
     await jump_under_load(github, truth, standalone, {clock: standalone})
-    counted = await until_true(github, truth, standalone, 30)
+    counted = await github.settled(truth, standalone, within=30)
     assert figures.total(counted, "promgithub_dead_letters") == 0
 
     for jump in JUMPS:
         clock.set(jump)
         await until_leading(github, standalone, RENEWAL_SECONDS)
-        await until_true(github, truth, standalone, RENEWAL_SECONDS)
+        await github.settled(truth, standalone, within=RENEWAL_SECONDS)
 
 
 async def test_a_standalone_killed_before_its_clock_is_set_back_goes_on_where_it_was(
@@ -157,4 +148,4 @@ async def test_a_standalone_killed_before_its_clock_is_set_back_goes_on_where_it
     standalone.start()
     await standalone.ready()
     await github.send_all(standalone, truth.deliveries)
-    await until_true(github, truth, standalone, 15)
+    await github.settled(truth, standalone, within=15)

@@ -10,8 +10,7 @@ import pytest_asyncio
 
 from promgithub.simulation.histories import Historian, History
 from tests import figures
-from tests.figures import Figures
-from tests.github import PATIENCE, GitHub, until
+from tests.github import PATIENCE, GitHub
 from tests.processes import Process
 from tests.proxy import Proxy
 
@@ -61,12 +60,7 @@ async def start_pipeline(
 async def recovers(github: GitHub, pipeline: Pipeline, truth: History) -> None:
     """Check that everything is ready again by itself and that the figures become true."""
     await asyncio.gather(pipeline.receiver.ready(RECOVERY_SECONDS), pipeline.processor.ready(RECOVERY_SECONDS))
-
-    async def true_figures() -> Figures | None:
-        counted = await github.figures(pipeline.processor)
-        return counted if figures.of_ci(counted) == truth.truth.figures else None
-
-    counted = await until(true_figures, 30)
+    counted = await github.settled(truth, pipeline.processor, within=30)
     assert figures.total(counted, "promgithub_dead_letters") == 0
 
 

@@ -1,9 +1,7 @@
 """A receiver with a spool accepts while the broker takes nothing, and the figures are the true ones afterwards."""
 
 import asyncio
-import os
 import random
-import signal
 import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -66,7 +64,11 @@ async def has(github: GitHub, process: Process, name: str, value: float) -> Figu
 
 
 async def is_true(github: GitHub, truth: History, receiver: Process, processor: Process) -> Figures:
-    """Wait until the figures are the true ones; return the receiver's, whose spool must be empty then."""
+    """Wait until the figures of a processor, which may still be starting, are the true ones.
+
+    Return the receiver's, whose spool must be empty then.
+    """
+    await processor.ready()
     counted = await github.settled(truth, processor)
     assert figures.value(counted, "promgithub_dead_letters") == 0
     return await has(github, receiver, "promgithub_spool_deliveries", 0)
@@ -130,13 +132,10 @@ async def test_a_broker_that_hangs_delays_no_answer_beyond_the_deadline_and_cost
     processor = start_processor()
     await processor.ready()
     truth = Historian(43).history(700)
-    os.kill(private_rabbit.pid, signal.SIGSTOP)
-    try:
+    with private_rabbit.frozen():
         assert await github.send_all(receiver, truth.deliveries) == {202: len(truth.deliveries)}
         counted = await github.figures(receiver)
         assert outcome(counted, "spooled") == len(truth.deliveries)
-    finally:
-        os.kill(private_rabbit.pid, signal.SIGCONT)
     await is_true(github, truth, receiver, processor)
 
 
@@ -150,9 +149,7 @@ async def test_what_arrives_once_the_broker_is_back_does_not_wait_for_the_backlo
     await private_rabbit.start()
     await has(github, receiver, "promgithub_broker_up", 1)
     assert await github.send_all(receiver, truth.deliveries[half:]) == {202: len(truth.deliveries) - half}
-    processor = start_processor()
-    await processor.ready()
-    counted = await is_true(github, truth, receiver, processor)
+    counted = await is_true(github, truth, receiver, start_processor())
     assert outcome(counted, "accepted") > 0
 
 
@@ -162,7 +159,7 @@ async def test_a_receiver_killed_during_the_outage_goes_on_where_it_was(
     chance = random.Random(45)  # noqa: S311 - a test that fails must fail again
     truth = Historian(45).history(1120)
     await private_rabbit.kill()
-    sending = asyncio.gather(*(github.deliver(receiver, delivery) for delivery in truth.deliveries))
+    sending = asyncio.create_task(github.deliver_all(receiver, truth.deliveries))
     for round_ in range(6):
         await asyncio.sleep(chance.uniform(0.1, 1))
         await receiver.kill()
@@ -171,9 +168,7 @@ async def test_a_receiver_killed_during_the_outage_goes_on_where_it_was(
         if round_ == 3:
             await private_rabbit.start()
     await asyncio.wait_for(sending, 60)
-    processor = start_processor()
-    await processor.ready()
-    await is_true(github, truth, receiver, processor)
+    await is_true(github, truth, receiver, start_processor())
 
 
 async def test_a_receiver_that_is_asked_to_stop_leaves_nothing_in_the_spool_if_the_broker_takes_it(
@@ -226,10 +221,8 @@ async def test_a_full_spool_refuses_and_keeps_exactly_what_was_accepted(
 
     await private_rabbit.start()
     await receiver.ready()
-    await asyncio.gather(*(github.deliver(receiver, delivery) for delivery in truth.deliveries))
-    processor = start_processor()
-    await processor.ready()
-    await is_true(github, truth, receiver, processor)
+    await github.deliver_all(receiver, truth.deliveries)
+    await is_true(github, truth, receiver, start_processor())
 
 
 async def test_a_full_queue_is_buffered_until_a_processor_makes_room(
@@ -246,9 +239,7 @@ async def test_a_full_queue_is_buffered_until_a_processor_makes_room(
     counted = await github.figures(receiver)
     assert figures.value(counted, "promgithub_broker_up") == 1
     assert figures.value(counted, "promgithub_spool_deliveries") > len(truth.deliveries) - 200
-    processor = start_processor()
-    await processor.ready()
-    await is_true(github, truth, receiver, processor)
+    await is_true(github, truth, receiver, start_processor())
 
 
 async def test_an_alarm_is_buffered_and_what_the_broker_then_finds_too_large_is_a_dead_letter_alone(
@@ -262,9 +253,7 @@ async def test_an_alarm_is_buffered_and_what_the_broker_then_finds_too_large_is_
             assert answers == {202: len(truth.deliveries) + 1}
             assert outcome(await github.figures(receiver), "spooled") == len(truth.deliveries) + 1
             await private_rabbit.ctl("close_all_connections", "by the test")  # new ones have the new limit
-        processor = start_processor()
-        await processor.ready()
-        counted = await is_true(github, truth, receiver, processor)
+        counted = await is_true(github, truth, receiver, start_processor())
     assert figures.value(counted, "promgithub_spool_dead_letters") == 1
 
 
@@ -287,8 +276,6 @@ async def test_a_full_disk_refuses_until_there_is_room_and_keeps_what_was_accept
 
     allowed = await asyncio.create_subprocess_exec("prlimit", f"--pid={receiver.pid}", "--fsize=unlimited:unlimited")
     assert await allowed.wait() == 0
-    await asyncio.gather(*(github.deliver(receiver, delivery) for delivery in truth.deliveries))
+    await github.deliver_all(receiver, truth.deliveries)
     await private_rabbit.start()
-    processor = start_processor()
-    await processor.ready()
-    await is_true(github, truth, receiver, processor)
+    await is_true(github, truth, receiver, start_processor())
