@@ -6,8 +6,7 @@ of a queue that it only looked up is lost when that queue is deleted. Its object
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import aiormq
@@ -182,20 +181,25 @@ async def within(seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:
         return task.result()
 
 
-@contextmanager
-def cut_as_error() -> Iterator[None]:
-    """Turn a cancellation that nobody asked for into `ConnectionError`.
+class cut_as_error:  # noqa: N801 - reads as the context that it is
+    """Turn a cancellation that nobody asked for, and an exception that says nothing, into `ConnectionError`.
 
-    When a connection is cut, aiormq may cancel what its users wait for, which looks like a cancellation of them.
+    When a connection is cut, aiormq may cancel what its users wait for, which looks like a cancellation of them, or end
+    it with a bare `Exception`.
     """
-    task = asyncio.current_task()
-    requests = task.cancelling() if task else 0
-    try:
-        yield
-    except asyncio.CancelledError:
-        if task and task.cancelling() > requests:
-            raise
-        raise ConnectionError("the connection was cut") from None
+
+    __slots__ = ("_requests", "_task")
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._requests = self._task.cancelling() if self._task else 0
+
+    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: object) -> None:
+        if kind is Exception or (kind is asyncio.CancelledError and not self._asked_for()):
+            raise ConnectionError("the connection was cut") from None
+
+    def _asked_for(self) -> bool:
+        return self._task is not None and self._task.cancelling() > self._requests
 
 
 def describe(error: BaseException | None) -> str:

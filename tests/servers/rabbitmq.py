@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +22,8 @@ _FOLDERS = (Path("/usr/lib/rabbitmq/bin"), *map(Path, os.get_exec_path()), Path(
 _PROGRAMS = ("rabbitmq-server", "rabbitmqctl")
 _PROBE_SECONDS = 5.0
 _CTL_SECONDS = 30.0
+_ALARM_SECONDS = 30.0
+_POLL_SECONDS = 0.1
 
 MAX_MESSAGE_SIZE = 32 * 1024 * 1024  # bytes; GitHub sends up to 25 MB, RabbitMQ 4 takes 16 MiB unless told otherwise
 
@@ -156,24 +158,26 @@ async def _knock(url: str) -> None:
     await writer.wait_closed()
 
 
-@asynccontextmanager
-async def memory_alarm(rabbit: RabbitServer) -> AsyncIterator[None]:
+def memory_alarm(rabbit: RabbitServer) -> AbstractAsyncContextManager[None]:
     """Let a node be short of memory, so that it blocks publishers."""
-    await rabbit.ctl("set_vm_memory_high_watermark", "0.0000001")
-    try:
-        yield
-    finally:
-        await rabbit.ctl("set_vm_memory_high_watermark", "0.4")
+    return _alarm(rabbit, "set_vm_memory_high_watermark", "0.0000001", "0.4")
+
+
+def disk_alarm(rabbit: RabbitServer) -> AbstractAsyncContextManager[None]:
+    """Let a node be short of disk, so that it blocks publishers."""
+    return _alarm(rabbit, "set_disk_free_limit", "1000000GB", "50MB")
 
 
 @asynccontextmanager
-async def disk_alarm(rabbit: RabbitServer) -> AsyncIterator[None]:
-    """Let a node be short of disk, so that it blocks publishers."""
-    await rabbit.ctl("set_disk_free_limit", "1000000GB")
+async def _alarm(rabbit: RabbitServer, limit: str, exceeded: str, usual: str) -> AsyncIterator[None]:
+    await rabbit.ctl(limit, exceeded)
     try:
+        async with asyncio.timeout(_ALARM_SECONDS):
+            while (await rabbit.ctl("eval", "rabbit_alarm:get_alarms() =:= [].")).strip() == "true":  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(_POLL_SECONDS)
         yield
     finally:
-        await rabbit.ctl("set_disk_free_limit", "50MB")
+        await rabbit.ctl(limit, usual)
 
 
 async def take_all(url: str, queue_name: str) -> list[AbstractIncomingMessage]:

@@ -148,7 +148,8 @@ async def test_what_arrives_once_the_broker_is_back_does_not_wait_for_the_backlo
     assert await github.send_all(receiver, truth.deliveries[:half]) == {202: half}
     await private_rabbit.start()
     await has(github, receiver, "promgithub_broker_up", 1)
-    assert await github.send_all(receiver, truth.deliveries[half:]) == {202: len(truth.deliveries) - half}
+    # The first attempt to forward anything may be a second away, and nothing goes past the spool before.
+    assert await github.send_over(receiver, truth.deliveries[half:], 4) == {202: len(truth.deliveries) - half}
     counted = await is_true(github, truth, receiver, start_processor())
     assert outcome(counted, "accepted") > 0
 
