@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from ingest.answers import Outcome, Refusal
-from shared.delivery import Delivery, parse_guid
+from shared.delivery import Delivery, is_guid
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
@@ -47,7 +47,7 @@ def read_delivery(headers: Mapping[str, str], kind: str, body: bytes, received_a
     what GitHub sends (GitHub docs, "Webhook events and payloads": delivery headers).
     """
     delivery_id = headers.get("X-GitHub-Delivery", "")
-    if parse_guid(delivery_id) is None:
+    if not is_guid(delivery_id):
         raise _bad("X-GitHub-Delivery must be a GUID such as 72d3162e-cc78-11e3-81ab-4c9367dc0958")
     event = headers.get("X-GitHub-Event", "")
     if not _EVENT.fullmatch(event):

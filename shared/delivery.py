@@ -25,9 +25,14 @@ class Delivery:
     target_id: str | None = None
 
 
+def is_guid(text: str) -> bool:
+    """Tell whether `text` is a GUID in the form that GitHub documents (8-4-4-4-12 hex digits)."""
+    return _GUID.fullmatch(text) is not None
+
+
 def parse_guid(text: str) -> UUID | None:
-    """Return the GUID in `text`, or None unless it has the form that GitHub documents (8-4-4-4-12 hex digits)."""
-    return UUID(text) if _GUID.fullmatch(text) else None
+    """Return the GUID in `text`, or None unless it is one."""
+    return UUID(text) if is_guid(text) else None
 
 
 def emitted_at(guid: UUID) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Coroutine, Iterator
 from typing import TypeVar
 
@@ -40,3 +41,33 @@ async def unless(event: asyncio.Event, work: Coroutine[object, object, _Result])
     finally:
         working.cancel()
         waiting.cancel()
+
+
+class Deadlines:
+    """Ends what waits for too long, with one timer for all: one for each would be much of what a short wait costs."""
+
+    def __init__(self, seconds: float) -> None:
+        """`seconds`: how long anything may wait."""
+        self._seconds = seconds
+        self._waiting: deque[tuple[float, asyncio.Future[object]]] = deque()  # in the order of their ends
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, future: "asyncio.Future[object]") -> None:
+        """Let a future raise `TimeoutError` unless it is done in time."""
+        loop = future.get_loop()
+        self._drop_done()
+        self._waiting.append((loop.time() + self._seconds, future))
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._end, loop)
+
+    def _drop_done(self) -> None:
+        while self._waiting and self._waiting[0][1].done():
+            self._waiting.popleft()
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        while self._waiting and (self._waiting[0][0] <= now or self._waiting[0][1].done()):
+            _, future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(TimeoutError())
+        self._timer = loop.call_at(self._waiting[0][0], self._end, loop) if self._waiting else None

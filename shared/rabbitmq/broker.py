@@ -12,7 +12,7 @@ from shared.rabbitmq.consuming import DeadLetters, RabbitConsumer
 from shared.rabbitmq.decoding import tolerate_any_properties
 from shared.rabbitmq.lanes import Envelope
 from shared.rabbitmq.link import Link, describe, within
-from shared.rabbitmq.messages import to_properties
+from shared.rabbitmq.messages import DeliveryProperties
 from shared.rabbitmq.publishing import Confirms
 from shared.rabbitmq.topology import Declarations, Topology, measure
 
@@ -53,7 +53,7 @@ class RabbitBroker:
 
     async def publish(self, delivery: Delivery) -> None:
         """Return once a majority of the queue's replicas have the delivery on disk; see `shared.broker.Publisher`."""
-        properties = to_properties(delivery)
+        properties = DeliveryProperties(delivery)
         await self._confirms.publish(Envelope(self._topology.exchange, delivery.event, delivery.body, properties))
 
     async def consume(self, prefetch: int) -> Consumer:

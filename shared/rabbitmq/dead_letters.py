@@ -20,7 +20,7 @@ from shared.errors import BrokerUnavailable
 from shared.rabbitmq.decoding import tolerate_any_properties
 from shared.rabbitmq.lanes import Envelope
 from shared.rabbitmq.link import Link, describe, within
-from shared.rabbitmq.messages import from_dead_letter, times_returned, to_dead_letter, to_properties
+from shared.rabbitmq.messages import DeliveryProperties, from_dead_letter, times_returned, to_dead_letter
 from shared.rabbitmq.publishing import Confirms
 from shared.rabbitmq.topology import Topology
 
@@ -98,7 +98,7 @@ class RabbitDeadLetters:
         """Publish the delivery, and once that is confirmed let RabbitMQ forget the letter."""
         delivery = letter.delivery
         await self._confirms.publish(
-            Envelope(self._topology.exchange, delivery.event, delivery.body, to_properties(delivery))
+            Envelope(self._topology.exchange, delivery.event, delivery.body, DeliveryProperties(delivery))
         )
         return await self.drop(letter)
 

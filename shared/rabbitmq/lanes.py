@@ -6,19 +6,37 @@ channel stays aiormq's business.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
+from typing import Protocol
 
 from aiormq import ChannelInvalidStateError, spec
 from aiormq.abc import AbstractConnection, ChannelFrame
 from aiormq.channel import Channel
 from pamqp import frame
-from pamqp.body import ContentBody
-from pamqp.header import ContentHeader
+from pamqp.constants import FRAME_BODY, FRAME_END_CHAR, FRAME_HEADER
+
+from shared.waiting import Deadlines
 
 WRITE_BYTES = 512 * 1024
 """Bytes past which no more messages go into a write."""
+
+_FRAME = struct.Struct(">BHI")
+_CONTENT = struct.Struct(">HHQ")
+
+
+class Properties(Protocol):
+    """The properties of a message; pamqp's are."""
+
+    @property
+    def message_id(self) -> str | None:
+        """What tells duplicates."""
+
+    def marshal(self) -> bytes:
+        """Return them in the form that goes over the wire (AMQP 0-9-1 section 4.2.6.1: flags and values)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +46,15 @@ class Envelope:
     exchange: str
     routing_key: str
     body: bytes
-    properties: spec.Basic.Properties
+    properties: Properties
 
 
 class Lane:
     """A channel with confirms, opened again by whoever owns it when something has closed it."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadlines: Deadlines) -> None:
+        """`deadlines`: those of the confirms."""
+        self._deadlines = deadlines
         self._channel: Channel | None = None
         self._outgoing: _Outgoing = {}
         self._unconfirmed: set[asyncio.Future[object]] = set()
@@ -44,11 +64,6 @@ class Lane:
     def is_open(self) -> bool:
         """Whether it can be published on."""
         return self._channel is not None and not self._channel.is_closed
-
-    @property
-    def unconfirmed(self) -> int:
-        """Messages that are not confirmed yet."""
-        return len(self._unconfirmed)
 
     async def open(self, connection: AbstractConnection, closed: Callable[[], None]) -> None:
         """Open the channel; `closed` is called when something closes it."""
@@ -67,7 +82,8 @@ class Lane:
     async def send(self, envelope: Envelope) -> None:
         """Publish, and wait for the confirm.
 
-        Raises what aiormq says of a nack, a return or the end of the channel, or pamqp of what it cannot encode.
+        Raises `TimeoutError`, what aiormq says of a nack, a return or the end of the channel, or what the properties
+        say of what cannot be marshalled.
         """
         channel = self._channel
         if channel is None or channel.is_closed:
@@ -76,6 +92,7 @@ class Lane:
         outgoing, unconfirmed = self._outgoing, self._unconfirmed
         outgoing[confirmed] = _Marshalled(envelope.properties.message_id, _marshalled(envelope, channel))
         unconfirmed.add(confirmed)
+        self._deadlines.watch(confirmed)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write(channel, outgoing))
         try:
@@ -87,7 +104,7 @@ class Lane:
     async def _write(self, channel: Channel, outgoing: "_Outgoing") -> None:
         """Write until there is nothing left to write, or the channel ends, of which the senders hear elsewhere."""
         while outgoing and not channel.is_closed:
-            payload = b"".join(_next(channel, outgoing))
+            payload = b"".join(chain.from_iterable(_next(channel, outgoing)))
             written = channel.create_future()
             await channel.write_queue.put(ChannelFrame(payload, should_close=False, drain_future=written))
             await asyncio.wait({written})
@@ -95,32 +112,41 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class _Marshalled:
-    """The frames of a message that waits to be written."""
+    """A message that waits to be written: pieces, to be joined with those of others."""
 
     message_id: str | None
-    frames: bytes
+    pieces: Sequence[bytes]
 
 
 _Outgoing = dict["asyncio.Future[object]", _Marshalled]
 
 
-def _marshalled(envelope: Envelope, channel: Channel) -> bytes:
-    number, body = channel.number, envelope.body
-    header = frame.marshal(ContentHeader(properties=envelope.properties, body_size=len(body)), number)
-    starts = range(0, len(body), channel.max_content_size)
-    pieces = (frame.marshal(ContentBody(body[start : start + channel.max_content_size]), number) for start in starts)
-    return b"".join([_method(number, envelope.exchange, envelope.routing_key), header, *pieces])
+def _marshalled(envelope: Envelope, channel: Channel) -> Sequence[bytes]:
+    """Return the frames of a message (AMQP 0-9-1 sections 2.3.5 and 4.2.6), the body not copied if it fits in one."""
+    number, body, most = channel.number, envelope.body, channel.max_content_size
+    properties = envelope.properties.marshal()
+    pieces = [
+        _method(number, envelope.exchange, envelope.routing_key),
+        _FRAME.pack(FRAME_HEADER, number, _CONTENT.size + len(properties)),
+        _CONTENT.pack(spec.Basic.frame_id, 0, len(body)),
+        properties,
+        FRAME_END_CHAR,
+    ]
+    for start in range(0, len(body), most):
+        piece = body[start : start + most]
+        pieces += (_FRAME.pack(FRAME_BODY, number, len(piece)), piece, FRAME_END_CHAR)
+    return pieces
 
 
-def _next(channel: Channel, outgoing: _Outgoing) -> Iterator[bytes]:
-    """Take the next messages and yield their frames; from now on the channel expects their confirms."""
+def _next(channel: Channel, outgoing: _Outgoing) -> Iterator[Sequence[bytes]]:
+    """Take the next messages and yield their pieces; from now on the channel expects their confirms."""
     size = 0
     while outgoing and size < WRITE_BYTES:
         confirmed = next(iter(outgoing))
         message = outgoing.pop(confirmed)
         _expect(channel, confirmed, message.message_id)
-        size += len(message.frames)
-        yield message.frames
+        size += sum(map(len, message.pieces))
+        yield message.pieces
 
 
 def _expect(channel: Channel, confirmed: "asyncio.Future[object]", message_id: str | None) -> None:

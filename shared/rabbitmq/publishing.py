@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from operator import attrgetter
+from collections import deque
 
 from aiormq import ChannelPreconditionFailed, DeliveryError, PublishError
 from aiormq.abc import AbstractConnection
@@ -10,7 +10,7 @@ from aiormq.abc import AbstractConnection
 from shared.errors import BrokerUnavailable, MessageTooLarge, QueueFull
 from shared.rabbitmq.lanes import Envelope, Lane
 from shared.rabbitmq.link import Link, cut_as_error, describe
-from shared.waiting import is_set_within
+from shared.waiting import Deadlines, is_set_within
 
 CHANNELS = 2
 """Channels that share the messages: RabbitMQ serves each by a process of its own, but few fill their writes best."""
@@ -29,13 +29,14 @@ class Confirms:
         """`timeout` is the deadline of a publish in seconds."""
         self._link = link
         self._timeout = timeout
-        self._lanes = [Lane() for _ in range(CHANNELS)]
-        self._big_lane = Lane()
+        deadlines = Deadlines(timeout)
+        self._lanes = deque(Lane(deadlines) for _ in range(CHANNELS))
+        self._big_lane = Lane(deadlines)
         self._big_turn = asyncio.Lock()
         self._opened = asyncio.Event()
         self._connection: AbstractConnection | None = None
         self._largest: int | None = None
-        self._sending: dict[str | None, asyncio.Event] = {}
+        self._sending: dict[str | None, asyncio.Event | None] = {}  # by message-id; the event, if somebody waits for it
         self._pending = 0
         self._idle = asyncio.Event()
         self._closed = False
@@ -62,7 +63,10 @@ class Confirms:
         self._check_size(envelope)
         self._pending += 1
         try:
-            async with asyncio.timeout(self._timeout):
+            if envelope.properties.message_id in self._sending or len(envelope.body) > BIG:
+                async with asyncio.timeout(self._timeout):
+                    await self._take_turn(envelope)
+            else:
                 await self._take_turn(envelope)
         except TimeoutError:
             self._link.nudge()  # which finds out whether the connection works at all
@@ -86,17 +90,18 @@ class Confirms:
         take the wrong one for returned and, far worse, the other for accepted.
         """
         message_id = envelope.properties.message_id
-        while (sent := self._sending.get(message_id)) is not None:
+        while message_id in self._sending:
+            sent = self._sending[message_id] = self._sending[message_id] or asyncio.Event()
             await sent.wait()
-        sent = self._sending[message_id] = asyncio.Event()
+        self._sending[message_id] = None
         try:
             if len(envelope.body) > BIG:
                 await self._send_alone(envelope)
             else:
-                await self._send(self._least_busy(), envelope)
+                await self._send(self._next_lane(), envelope)
         finally:
-            del self._sending[message_id]
-            sent.set()
+            if (twins := self._sending.pop(message_id)) is not None:
+                twins.set()
 
     async def _send_alone(self, envelope: Envelope) -> None:
         async with self._big_turn:
@@ -106,16 +111,19 @@ class Confirms:
             self._check_size(envelope)
             await self._send(self._big_lane, envelope)
 
-    def _least_busy(self) -> Lane:
-        lanes = [lane for lane in self._lanes if lane.is_open]
-        if not lanes:
-            raise BrokerUnavailable("no channel to RabbitMQ")
-        return min(lanes, key=_unconfirmed)
+    def _next_lane(self) -> Lane:
+        for _ in range(CHANNELS):
+            self._lanes.rotate()
+            if self._lanes[0].is_open:
+                return self._lanes[0]
+        raise BrokerUnavailable("no channel to RabbitMQ")
 
     async def _send(self, lane: Lane, envelope: Envelope) -> None:
         try:
             with cut_as_error():
                 await lane.send(envelope)
+        except TimeoutError:
+            raise
         except PublishError as error:
             self._link.nudge()  # which declares the queue and its binding again
             raise BrokerUnavailable(f"no queue for it: {error}") from error
@@ -132,6 +140,3 @@ class Confirms:
     def _check_size(self, envelope: Envelope) -> None:
         if self._largest is not None and len(envelope.body) > self._largest:
             raise MessageTooLarge(f"{len(envelope.body)} bytes; RabbitMQ takes {self._largest}")
-
-
-_unconfirmed = attrgetter("unconfirmed")
