@@ -1,4 +1,4 @@
-"""The tables in the documentation that are made from the code: `python -m promgithub.reference docs` writes them."""
+"""What the documentation takes from the code: `python -m promgithub.reference docs` writes it."""
 
 import re
 import sys
@@ -12,15 +12,47 @@ from prometheus_client.metrics import MetricWrapperBase
 from ingest.metrics import ReceiverMetrics
 from processor.metrics import WorkerMetrics, health_families, leader_family, queue_families
 from processor.series import METRICS, Kind
-from shared import settings
 from shared.broker import Depths
+from shared.settings import CommonSettings, Described, IngestSettings, ProcessorSettings, StandaloneSettings, described
 
 _BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->\n)", re.DOTALL)
+
+_CONFIGURATION = """\
+# Configuration
+
+Environment variables. Any of them may be given as `…_FILE`, the path of a file that holds the value (a
+mounted secret). An empty variable counts as not set. `promgithub check-config` prints what is in effect,
+and every problem.
+
+This page is made from the code by `make docs`."""
 
 
 def render(page: str) -> str:
     """Return a page with each block between `<!-- begin NAME -->` and `<!-- end NAME -->` made anew."""
     return _BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]]()}{block[3]}", page)
+
+
+def configuration() -> str:
+    """Return the reference of all settings, which is `docs/configuration.md`."""
+    common = set(CommonSettings.model_fields)
+    both = (set(IngestSettings.model_fields) | set(ProcessorSettings.model_fields)) - {"database_url", "admin_port"}
+    sections: tuple[tuple[str, type[CommonSettings], set[str]], ...] = (
+        ("Every role", CommonSettings, set()),
+        ("Receiver (`promgithub ingest`)", IngestSettings, common),
+        ("Processor (`promgithub processor`)", ProcessorSettings, common),
+        ("Both in one (`promgithub standalone`): all of the above, but", StandaloneSettings, both),
+    )
+    lines = [_CONFIGURATION]
+    for title, settings, left_out in sections:
+        lines += ["", f"## {title}", "", "| variable | default | meaning | takes |", "|---|---|---|---|"]
+        lines += [_setting(setting) for name, setting in described(settings).items() if name not in left_out]
+    return "\n".join(lines) + "\n"
+
+
+def _setting(setting: Described) -> str:
+    default = setting.default.replace("|", "\\|")
+    shown = f"`{default}`" if default else "none"
+    return f"| `{setting.variable}` | {shown} | {setting.meaning} | {setting.takes} |"
 
 
 def _store() -> str:
@@ -77,7 +109,7 @@ def write(directory: Path) -> None:
     """Make the blocks of every page in a directory anew."""
     for page in directory.glob("*.md"):
         page.write_text(render(page.read_text("utf-8")), "utf-8")
-    (directory / "configuration.md").write_text(settings.markdown(), "utf-8")
+    (directory / "configuration.md").write_text(configuration(), "utf-8")
 
 
 if __name__ == "__main__":

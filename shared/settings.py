@@ -1,7 +1,7 @@
 """Settings: environment variables `PROMGITHUB_…`, each of which may be given as a file (`…_FILE`) instead.
 
-A setting is declared once, here, with its type, default, meaning and what it takes; errors and the documentation
-(`markdown`) are made from that. An empty variable counts as not set.
+A setting is declared once, here, with its type, default, meaning and what it takes; errors are made from that, and the
+documentation by `promgithub.reference`. An empty variable counts as not set.
 """
 
 import os
@@ -275,6 +275,16 @@ class Effective:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A setting as it is declared; the default has its secrets masked, and is empty if there is none."""
+
+    variable: str
+    default: str
+    meaning: str
+    takes: str
+
+
 def load(settings: type[_Settings]) -> _Settings:
     """Return the settings of a role from the environment.
 
@@ -298,6 +308,14 @@ def check(settings: type[CommonSettings]) -> tuple[list[Effective], list[str]]:
     return fine, list(problems.values())
 
 
+def described(settings: type[CommonSettings]) -> Mapping[str, Described]:
+    """Return what there is to know of every setting of a role, by the name of its field."""
+    return {
+        name: Described(_variable(name), _shown(field.default), field.description or "", _takes(field))
+        for name, field in settings.model_fields.items()
+    }
+
+
 def unknown_variables() -> list[str]:
     """Return a warning for each variable with our prefix that no setting has, with the likely one."""
     known = {name for settings in ROLES.values() for field in settings.model_fields for name in _names(field)}
@@ -306,34 +324,6 @@ def unknown_variables() -> list[str]:
         likely = get_close_matches(name, known, 1)
         warnings.append(f"{name}: no such setting" + (f"; did you mean {likely[0]}?" if likely else ""))
     return warnings
-
-
-def markdown() -> str:
-    """Return the reference of all settings, which is `docs/configuration.md`."""
-    lines = [
-        "# Configuration",
-        "",
-        "Environment variables. Any of them may be given as `…_FILE`, the path of a file that holds the value (a",
-        "mounted secret). An empty variable counts as not set. `promgithub check-config` prints what is in effect,",
-        "and every problem.",
-        "",
-        "This page is made from the code by `make docs`.",
-    ]
-    common = set(CommonSettings.model_fields)
-    both = (set(IngestSettings.model_fields) | set(ProcessorSettings.model_fields)) - {"database_url", "admin_port"}
-    for title, settings, left_out in (
-        ("Every role", CommonSettings, set[str]()),
-        ("Receiver (`promgithub ingest`)", IngestSettings, common),
-        ("Processor (`promgithub processor`)", ProcessorSettings, common),
-        ("Both in one (`promgithub standalone`): all of the above, but", StandaloneSettings, both),
-    ):
-        lines += ["", f"## {title}", "", "| variable | default | meaning | takes |", "|---|---|---|---|"]
-        for name, field in settings.model_fields.items():
-            if name not in left_out:
-                default = _shown(field.default).replace("|", "\\|")
-                shown = f"`{default}`" if default else "none"
-                lines.append(f"| `{_variable(name)}` | {shown} | {field.description} | {_takes(field)} |")
-    return "\n".join(lines) + "\n"
 
 
 def _variable(field: str) -> str:
