@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SITE_STAMP := $(VENV)/.site-installed
 # The first pip that knows dependency groups is 25.1.
 PIP_VERSION := 26.3
 # Processes that share the tests: most of these wait most of the time.
@@ -12,7 +13,7 @@ UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv run demo test bench lint format docs lock clean
+.PHONY: help venv run demo test bench lint format docs site lock clean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,13 +69,20 @@ format: venv  ## Format the code and mend what ruff can mend
 docs: venv  ## Make the tables in docs/ anew from the code
 	$(BIN)/python -m promgithub.reference docs
 
+site: $(SITE_STAMP)  ## Build the documentation into site/; a page, link or anchor that is missing is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+$(SITE_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt --group site
+	@touch $@
+
 lock: venv  ## Write constraints.txt anew from pyproject.toml; ARGS=--upgrade takes the newest releases
 	@tools=`mktemp -d` && trap 'rm -rf "$$tools"' EXIT && \
 	$(BIN)/python -m venv "$$tools" && \
 	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) && \
-	"$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --group dev pyproject.toml \
+	"$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --group dev --group site pyproject.toml \
 		-o constraints.txt --no-header $(ARGS)
 
 clean:  ## Remove the venv and every cache
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
