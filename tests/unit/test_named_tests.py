@@ -1,4 +1,4 @@
-"""The page about faults names only tests that there are."""
+"""The pages that name tests as proof name only tests that there are."""
 
 import re
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ ROOT = Path(__file__).parents[2]
 _TEST = re.compile(r"`((?:integration/|unit/)?test_\w+\.py)(?:::(\w+))?`")
 
 
-def named() -> Iterator[tuple[str, str]]:
-    for file, test in _TEST.findall((ROOT / "docs/faults.md").read_text("utf-8")):
+def named(page: str) -> Iterator[tuple[str, str]]:
+    for file, test in _TEST.findall((ROOT / "docs" / page).read_text("utf-8")):
         yield file if "/" in file else f"system/{file}", test
 
 
-@pytest.mark.parametrize(("file", "test"), sorted(set(named())))
+@pytest.mark.parametrize(("file", "test"), sorted({*named("faults.md"), *named("security.md")}))
 def test_a_test_that_is_named_exists(file: str, test: str) -> None:
     content = (ROOT / "tests" / file).read_text("utf-8")
     assert f"def {test or 'test_'}" in content
@@ -24,4 +24,6 @@ def test_a_test_that_is_named_exists(file: str, test: str) -> None:
 def test_every_test_of_the_whole_pipeline_under_a_fault_is_named() -> None:
     files = {path.name for path in (ROOT / "tests/system").glob("test_*.py")}
     without_faults = {"test_simulate.py", "test_quickstart.py"}
-    assert files - without_faults == {file.removeprefix("system/") for file, _ in named() if "system/" in file}
+    assert files - without_faults == {
+        file.removeprefix("system/") for file, _ in named("faults.md") if "system/" in file
+    }

@@ -1,0 +1,48 @@
+"""What somebody can do who has a signed body, but not the secret: send it again under another ID or event."""
+
+from collections.abc import Sequence
+
+from tests import builders, figures
+from tests.builders import Payload
+from tests.worker import Worker
+
+HISTORY: Sequence[Payload] = (
+    builders.run(1, status="queued"),
+    builders.job(7, status="queued"),
+    builders.job(7, status="in_progress", started=10, runner=5),
+    builders.run(1, status="in_progress", updated=10),
+    builders.job(7, status="completed", started=10, completed=70, runner=5),
+    builders.run(1, status="completed", conclusion="success", updated=80),
+)
+
+
+async def test_runs_and_jobs_sent_again_under_new_ids_change_no_figure(counting: Worker) -> None:
+    await counting.count(builders.delivery(body, builders.guid(i)) for i, body in enumerate(HISTORY))
+    before = await counting.figures()
+    await counting.count(builders.delivery(body, builders.guid(100 + i)) for i, body in enumerate(reversed(HISTORY)))
+    assert await counting.figures() == before
+    assert figures.total(before, "promgithub_job_status_total", job_status="completed") == 1
+
+
+async def test_a_body_under_a_new_id_as_a_push_or_pull_request_counts_again_whatever_it_was(counting: Worker) -> None:
+    bodies = [builders.push(2), builders.pull_request(), builders.run(1)]
+    events = ("push", "pull_request")
+    await counting.count(
+        builders.delivery(body, builders.guid(i, serial=n), event=event)
+        for i, body in enumerate(bodies)
+        for n, event in enumerate(events)
+    )
+    counted = await counting.figures()
+    assert figures.total(counted, "promgithub_push_total") == len(bodies)
+    assert figures.total(counted, "promgithub_pull_request_total") == len(bodies)
+    assert figures.total(counted, "promgithub_commit_pushed_total") == 2
+
+
+async def test_a_body_under_the_event_of_a_run_or_job_that_it_is_not_becomes_a_dead_letter(counting: Worker) -> None:
+    deliveries = [
+        builders.delivery(builders.push(), builders.guid(1), event="workflow_run"),
+        builders.delivery(builders.run(1), builders.guid(2), event="workflow_job"),
+    ]
+    batch = await counting.count(deliveries)
+    assert [reason for _, reason in batch.dead] == ["undecodable", "undecodable"]
+    assert await counting.figures() == {}
