@@ -70,7 +70,7 @@ docs: venv  ## Make the tables in docs/ anew from the code
 	$(BIN)/python -m promgithub.reference docs
 
 site: $(SITE_STAMP)  ## Build the documentation into site/; a page, link or anchor that is missing is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(SITE_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt --group site
