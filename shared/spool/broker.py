@@ -113,8 +113,11 @@ class SpoolBroker:
         written = self._writer.submit(partial(rows.insert, delivery=delivery))
         self._arriving += 1
         self._arriving_bytes += size
-        written.add_done_callback(lambda _: self._arrived(size))
-        await asyncio.shield(written)
+        try:
+            await written
+        finally:
+            self._arriving -= 1
+            self._arriving_bytes -= size
 
     async def consume(self, prefetch: int) -> SpoolConsumer:
         """Return a consumer that holds at most `prefetch` deliveries. Raises `BrokerUnavailable` if not open."""
@@ -169,10 +172,6 @@ class SpoolBroker:
         """Tell whether there is no room for another `size` bytes beside what is on its way to disk."""
         deliveries, taken = self.deliveries + self._arriving, self.bytes + self._arriving_bytes
         return deliveries >= self._bounds.deliveries or taken + size > self._bounds.bytes
-
-    def _arrived(self, size: int) -> None:
-        self._arriving -= 1
-        self._arriving_bytes -= size
 
     async def _hand_out(self, given_back: Sequence[Entry], size: int) -> HandedOut:
         """Hand out deliveries, among which are from now on those that were given back."""
