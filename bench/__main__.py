@@ -24,7 +24,7 @@ def main(
     *,
     show_list: Annotated[bool, typer.Option("--list", help="List what can be measured, and exit.")] = False,
     tracked_rows: Annotated[int, typer.Option(help="Rows in the large store of `tracked`.")] = 5_000_000,
-    sustained_seconds: Annotated[float, typer.Option(help="How long `sustained` takes.")] = 60,
+    sustained_seconds: Annotated[float, typer.Option(help="How long `sustained` takes.")] = 120,
     sustained_rate: Annotated[
         float, typer.Option(help="Deliveries per second of `sustained`; 0 is half of what it can do.")
     ] = 0,
