@@ -65,6 +65,22 @@ async def test_a_sender_that_never_finishes_loses_its_slot_after_ten_seconds(amq
         writer.close()
 
 
+async def test_a_connection_on_which_no_request_comes_or_only_half_of_one_ends_after_ten_seconds() -> None:
+    async with receiver(amqp_url=NOWHERE) as running:
+        silent, _ = await running.connect()
+        half, half_writer = await running.connect()
+        half_writer.write(request_bytes()[:80])
+        used, used_writer = await running.connect()
+        used_writer.write(request_bytes())
+        assert (await used.readuntil(b"}\n")).startswith(b"HTTP/1.1 503 ")
+        used_writer.write(request_bytes()[:80])
+        began = time.monotonic()
+        async with asyncio.timeout(TIMEOUT):
+            assert set(await asyncio.gather(silent.read(), half.read(), used.read())) == {b""}
+        assert 9 < time.monotonic() - began < 12
+        assert await running.outcomes() == {"broker_down": 1}
+
+
 async def test_bodies_that_are_answered_are_held_no_longer() -> None:
     async with receiver(amqp_url=NOWHERE) as running:
         body = b'{"zen":"' + b"x" * (MAX_BODY - 10) + b'"}'
