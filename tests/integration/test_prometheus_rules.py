@@ -1,0 +1,140 @@
+"""The rules for Prometheus are valid, do what they say, and lead an operator to what to do."""
+
+import asyncio
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from processor.series import METRICS
+from promgithub.reference import TABLES
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy/prometheus"
+RUNBOOK = "https://github.com/promgithub/promgithub/blob/main/docs/runbook.md#"
+
+Rule = dict[str, Any]
+_ROW = re.compile(r"^\| `(\w+)` \| (\w+) \|", re.MULTILINE)
+_NO_METRIC = re.compile(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b(?:by|without|on|ignoring)\s*\([^)]*\)')
+_NAME = re.compile(r"(?<![\w:])[a-zA-Z_:][\w:]*(?!\s*\(|[\w:])")
+_OPERATORS = {"and", "or", "unless", "offset"}
+
+
+@cache
+def rules(kind: str) -> list[Rule]:
+    """Return all rules of a kind, `alert` or `record`."""
+    pages = (yaml.safe_load(path.read_text("utf-8")) for path in sorted(DEPLOY.glob("*.rules.yml")))
+    return [rule for page in pages for group in page["groups"] for rule in group["rules"] if kind in rule]
+
+
+def metrics_in(expression: str) -> set[str]:
+    """Return the names of the metrics that a PromQL expression selects."""
+    return set(_NAME.findall(_NO_METRIC.sub(" ", expression))) - _OPERATORS
+
+
+def documented() -> Iterator[str]:
+    """Yield every name that a series of promgithub can have."""
+    for table in TABLES.values():
+        for name, kind in _ROW.findall(table()):
+            yield name
+            if kind == "histogram":
+                yield from (f"{name}_{part}" for part in ("bucket", "sum", "count"))
+
+
+def runbook() -> dict[str, str]:
+    """Return the sections of the runbook by their anchors, as GitHub makes them."""
+    _, *sections = re.split(r"^## ", (ROOT / "docs/runbook.md").read_text("utf-8"), flags=re.MULTILINE)
+    titles = ((section.partition("\n")[0], section) for section in sections)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-"): section for title, section in titles}
+
+
+@cache
+def shown() -> dict[str, set[bool]]:
+    """Return for each alert and record whether there are cases in which it fires or records, and in which not."""
+    found: dict[str, set[bool]] = defaultdict(set)
+    for path in DEPLOY.glob("tests/*.yml"):
+        for case in yaml.safe_load(path.read_text("utf-8"))["tests"]:
+            for alert in case.get("alert_rule_test", ()):
+                found[alert["alertname"]].add(bool(alert["exp_alerts"]))
+            for query in case.get("promql_expr_test", ()):
+                found[query["expr"]].add(bool(query["exp_samples"]))
+    return found
+
+
+async def run(*command: str) -> None:
+    """Run promtool where the rules are; fails with what it says."""
+    done = await asyncio.to_thread(
+        subprocess.run, command, cwd=DEPLOY, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def test_promtool_accepts_the_configuration(promtool: str) -> None:
+    await run(promtool, "check", "config", "prometheus.yml")
+
+
+async def test_promtool_accepts_the_rules(promtool: str) -> None:
+    await run(promtool, "check", "rules", "--lint-fatal", *(path.name for path in sorted(DEPLOY.glob("*.rules.yml"))))
+
+
+async def test_every_rule_does_what_its_cases_say(promtool: str) -> None:
+    await run(promtool, "test", "rules", *(str(path) for path in sorted(DEPLOY.glob("tests/*.yml"))))
+
+
+def test_all_rules_are_in_the_configuration() -> None:
+    named = yaml.safe_load((DEPLOY / "prometheus.yml").read_text("utf-8"))["rule_files"]
+    assert sorted(named) == sorted(path.name for path in DEPLOY.glob("*.rules.yml"))
+
+
+@pytest.mark.parametrize(
+    "name", [rule.get("alert") or rule["record"] for kind in ("alert", "record") for rule in rules(kind)]
+)
+def test_a_rule_has_a_case_of_each_kind(name: str) -> None:
+    assert shown()[name] == {True, False}
+
+
+@pytest.mark.parametrize("rule", rules("alert"), ids=lambda rule: str(rule["alert"]))
+def test_an_alert_says_what_it_is_and_leads_to_its_section_of_the_runbook(rule: Rule) -> None:
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert rule["annotations"]["summary"]
+    assert rule["annotations"]["description"]
+    base, _, anchor = rule["annotations"]["runbook_url"].rpartition("#")
+    assert f"{base}#" == RUNBOOK
+    assert f"`{rule['alert']}`" in runbook()[anchor]
+
+
+def test_the_runbook_names_only_alerts_that_there_are() -> None:
+    named = re.findall(r"`(Promgithub\w+)`", (ROOT / "docs/runbook.md").read_text("utf-8"))
+    assert set(named) == {rule["alert"] for rule in rules("alert")}
+
+
+@pytest.mark.parametrize(
+    "rule", [*rules("alert"), *rules("record")], ids=lambda rule: str(rule.get("alert") or rule["record"])
+)
+def test_an_expression_selects_only_metrics_that_exist(rule: Rule) -> None:
+    selected = metrics_in(rule["expr"])
+    assert selected
+    assert selected <= {*documented(), *(record["record"] for record in rules("record")), "up"}
+
+
+def test_no_record_takes_the_name_of_a_metric() -> None:
+    records = [rule["record"] for rule in rules("record")]
+    assert len(set(records)) == len(records)
+    assert not {*records} & {*documented()}
+
+
+def test_metrics_of_the_store_and_no_others_lose_their_instance() -> None:
+    jobs = yaml.safe_load((DEPLOY / "prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    (store,) = {config["regex"] for job in jobs for config in job.get("metric_relabel_configs", ())}
+    assert {job["job_name"] for job in jobs if "metric_relabel_configs" in job} == {
+        "promgithub-standalone",
+        "promgithub-processor",
+    }
+    exposed = {name for name in documented() if re.fullmatch(store, name)}
+    assert exposed == {name for name in documented() if any(name.startswith(stem) for stem in METRICS)}
