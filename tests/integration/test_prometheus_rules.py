@@ -63,7 +63,8 @@ def shown() -> dict[str, set[bool]]:
             for alert in case.get("alert_rule_test", ()):
                 found[alert["alertname"]].add(bool(alert["exp_alerts"]))
             for query in case.get("promql_expr_test", ()):
-                found[query["expr"]].add(bool(query["exp_samples"]))
+                for record in metrics_in(query["expr"]):
+                    found[record].add(bool(query["exp_samples"]))
     return found
 
 
