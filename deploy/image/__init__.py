@@ -1,0 +1,1 @@
+"""What the image has beside the program."""
