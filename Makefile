@@ -69,17 +69,15 @@ format: venv  ## Format the code and mend what ruff can mend
 docs: venv  ## Make the tables in docs/ anew from the code
 	$(BIN)/python -m promgithub.reference docs
 
-<<<<<<< HEAD
 site: $(SITE_STAMP)  ## Build the documentation into site/; a page, link or anchor that is missing is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(SITE_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt --group site
 	@touch $@
-=======
+
 manifests: venv  ## Make the PrometheusRule for Kubernetes anew from deploy/prometheus
 	$(BIN)/python -m deploy.prometheus_rule
->>>>>>> 749cb78 (Run on Kubernetes: receivers with a disk each, processors that migrate first, and nothing that may more than it must)
 
 lock: venv  ## Write constraints.txt anew from pyproject.toml; ARGS=--upgrade takes the newest releases
 	@tools=`mktemp -d` && trap 'rm -rf "$$tools"' EXIT && \
