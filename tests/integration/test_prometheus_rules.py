@@ -17,6 +17,8 @@ from promgithub.reference import TABLES
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy/prometheus"
+CONFIGS = ("prometheus.yml", "compose.yml")
+PODMONITORS = "deploy/kubernetes/components/monitoring/podmonitors.yaml"
 RUNBOOK = "https://github.com/promgithub/promgithub/blob/main/docs/runbook.md#"
 
 Rule = dict[str, Any]
@@ -77,7 +79,8 @@ async def run(*command: str) -> None:
 
 
 async def test_promtool_accepts_the_configuration(promtool: str) -> None:
-    await run(promtool, "check", "config", "prometheus.yml")
+    for config in CONFIGS:
+        await run(promtool, "check", "config", config)
 
 
 async def test_promtool_accepts_the_rules(promtool: str) -> None:
@@ -130,12 +133,28 @@ def test_no_record_takes_the_name_of_a_metric() -> None:
     assert not {*records} & {*documented()}
 
 
-def test_metrics_of_the_store_and_no_others_lose_their_instance() -> None:
-    jobs = yaml.safe_load((DEPLOY / "prometheus.yml").read_text("utf-8"))["scrape_configs"]
-    (store,) = {config["regex"] for job in jobs for config in job.get("metric_relabel_configs", ())}
-    assert {job["job_name"] for job in jobs if "metric_relabel_configs" in job} == {
-        "promgithub-standalone",
-        "promgithub-processor",
+def relabellings() -> dict[str, str]:
+    """Return by job of Prometheus, in whatever form it is configured, which metrics lose what tells processes apart."""
+    found = {}
+    for name in CONFIGS:
+        for job in yaml.safe_load((DEPLOY / name).read_text("utf-8"))["scrape_configs"]:
+            for config in job.get("metric_relabel_configs", ()):
+                found[f"{name} {job['job_name']} {config['target_label']}"] = config["regex"]
+    for monitor in yaml.safe_load_all((ROOT / PODMONITORS).read_text("utf-8")):
+        for config in monitor["spec"]["podMetricsEndpoints"][0].get("metricRelabelings", ()):
+            found[f"{PODMONITORS} {monitor['metadata']['name']} {config['targetLabel']}"] = config["regex"]
+    return found
+
+
+def test_metrics_of_the_store_and_no_others_lose_what_tells_processors_apart() -> None:
+    found = relabellings()
+    assert set(found) == {
+        "prometheus.yml promgithub-standalone instance",
+        "prometheus.yml promgithub-processor instance",
+        "compose.yml promgithub-processor instance",
+        f"{PODMONITORS} promgithub-processor instance",
+        f"{PODMONITORS} promgithub-processor pod",
     }
+    (store,) = set(found.values())
     exposed = {name for name in documented() if re.fullmatch(store, name)}
     assert exposed == {name for name in documented() if any(name.startswith(stem) for stem in METRICS)}
