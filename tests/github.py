@@ -80,7 +80,7 @@ class GitHub:
     ) -> None:
         await self._client.close()
 
-    async def send(self, receiver: Process, delivery: Delivery) -> int:
+    async def send(self, receiver: Process, delivery: Delivery, secret: str = SECRET) -> int:
         """Send one delivery; return the answer's status, or 0 if the connection ended without one.
 
         Raises `TimeoutError` if it has neither been answered nor ended after `PATIENCE` seconds.
@@ -89,7 +89,7 @@ class GitHub:
         async with self._slots:
             began = time.monotonic()
             try:
-                async with self._client.post(url, data=delivery.body, headers=headers(delivery)) as answer:
+                async with self._client.post(url, data=delivery.body, headers=headers(delivery, secret)) as answer:
                     await answer.read()
                     if answer.status >= 300:
                         seconds = time.monotonic() - began

@@ -2,7 +2,8 @@
 
 ServerError
 ├── MissingServerError        nothing to use was found; the text says what to install or to set
-└── ServerFailedError         a server was found, but does not start or answer; the text says what it logged
+├── ServerFailedError         a server was found, but does not start or answer; the text says what it logged
+└── PrometheusError           Prometheus refuses a query; the text says why
 """
 
 
@@ -16,3 +17,7 @@ class MissingServerError(ServerError):
 
 class ServerFailedError(ServerError):
     """A server was found but does not start or answer."""
+
+
+class PrometheusError(ServerError):
+    """Prometheus refuses a query; the text says why."""
