@@ -13,7 +13,7 @@ UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv run demo test bench lint format docs manifests site lock clean
+.PHONY: help venv run demo test bench lint format docs manifests pictures site lock clean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,8 +66,14 @@ format: venv  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: venv  ## Make the tables in docs/ anew from the code
+docs: venv  ## Make the tables in docs/ and the Grafana dashboards anew from the code
 	$(BIN)/python -m promgithub.reference docs
+	$(BIN)/python -m deploy.grafana
+
+pictures: venv  ## Draw the dashboards anew from a real run on private servers, in 14 minutes
+	@.ci/servers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group pictures
+	$(BIN)/python -m deploy.grafana.pictures docs/images
 
 site: $(SITE_STAMP)  ## Build the documentation into site/; a page, link or anchor that is missing is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -83,7 +89,7 @@ lock: venv  ## Write constraints.txt anew from pyproject.toml; ARGS=--upgrade ta
 	@tools=`mktemp -d` && trap 'rm -rf "$$tools"' EXIT && \
 	$(BIN)/python -m venv "$$tools" && \
 	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) && \
-	"$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --group dev --group site pyproject.toml \
+	"$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --group dev --group pictures --group site pyproject.toml \
 		-o constraints.txt --no-header $(ARGS)
 
 clean:  ## Remove the venv and every cache

@@ -23,7 +23,7 @@ def test_a_test_that_is_named_exists(file: str, test: str) -> None:
 
 def test_every_test_of_the_whole_pipeline_under_a_fault_is_named() -> None:
     files = {path.name for path in (ROOT / "tests/system").glob("test_*.py")}
-    without_faults = {"test_simulate.py", "test_quickstart.py"}
+    without_faults = {"test_dashboards.py", "test_simulate.py", "test_quickstart.py"}
     assert files - without_faults == {
         file.removeprefix("system/") for file, _ in named("faults.md") if "system/" in file
     }
