@@ -169,8 +169,8 @@ _RECEIVER = Row(
             "1 while all processes that use it find it up.",
             "short",
             [
-                Query("min by (job) (promgithub_broker_up)", "broker, seen by {{job}}"),
-                Query("min by (job) (promgithub_database_up)", "database, seen by {{job}}"),
+                Query("min by (job) (promgithub_broker_up)", "broker ({{job}})"),
+                Query("min by (job) (promgithub_database_up)", "database ({{job}})"),
             ],
             most=1.1,
         ),
@@ -279,10 +279,11 @@ _TROUBLE = Row(
             _ANY,
         ),
         Panel(
-            "New dead letters by reason",
-            "Deliveries put into the dead-letter queue by processors. Empty until the first. Runbook: Dead letters.",
+            "Dead letters by reason",
+            "Deliveries that the processors put into the dead-letter queue since they started. Empty until the first. "
+            "Runbook: Dead letters.",
             "short",
-            [Query(f"sum by (reason) (increase(promgithub_event_dropped_total[{_RATE}]))", "{{reason}}")],
+            [Query("sum by (reason) (promgithub_event_dropped_total)", "{{reason}}")],
             Kind.STACK,
         ),
         Panel(
@@ -300,17 +301,17 @@ _TROUBLE = Row(
         ),
         Panel(
             "Stale ends",
-            "Runs and jobs closed because their end was never heard of. Empty until the first. "
+            "Runs and jobs closed so far because their end was never heard of. Empty until the first. "
             "Runbook: Ends that were never heard of.",
             "short",
-            [Query("sum by (kind, reason) (increase(promgithub_stale_total[1h]))", "{{kind}}, {{reason}}")],
+            [Query("sum by (kind, reason) (promgithub_stale_total)", "{{kind}}, {{reason}}")],
             Kind.STACK,
         ),
         Panel(
             "Anomalies",
-            "Facts that cannot be true or counted; docs/metrics.md has the kinds. Empty until the first.",
+            "Facts so far that cannot be true or counted; docs/metrics.md has the kinds. Empty until the first.",
             "short",
-            [Query("sum by (kind) (increase(promgithub_anomaly_total[1h]))", "{{kind}}")],
+            [Query("sum by (kind) (promgithub_anomaly_total)", "{{kind}}")],
             Kind.STACK,
         ),
         Panel(
