@@ -70,7 +70,7 @@ docs: venv  ## Make the tables in docs/ and the Grafana dashboards anew from the
 	$(BIN)/python -m promgithub.reference docs
 	$(BIN)/python -m deploy.grafana
 
-pictures: venv  ## Draw the dashboards anew from a real run on private servers, in 14 minutes
+pictures: venv  ## Draw the dashboards anew from a real run on private servers, in 12 minutes
 	@.ci/servers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group pictures
 	$(BIN)/python -m deploy.grafana.pictures docs/images

@@ -42,6 +42,7 @@ _COLOURS = (
     "#777777",
 )
 _THRESHOLDS = {"green": "#56a64b", "yellow": "#e0b400", "red": "#c4162a", "blue": "#1f78c1"}
+_LEGEND_LINE = 0.14
 _MOST_SERIES, _MOST_ROWS = 8, 12
 _WINDOW = "5m"
 _SHADES = 128
@@ -155,7 +156,7 @@ class _Drawing:
         steps = [step for step in defaults["thresholds"]["steps"] if step["value"] is None or value >= step["value"]]
         words = {key: word["text"] for m in defaults.get("mappings", ()) for key, word in m["options"].items()}
         text = defaults["noValue"] if math.isnan(value) else words.get(f"{value:g}", _shown(value, defaults["unit"]))
-        colour = _THRESHOLDS[steps[-1]["color"]] if found else "#888888"
+        colour = _THRESHOLDS[steps[-1]["color"]] if math.isfinite(value) else "#888888"
         box.text(0.5, 0.4, text, size=20, color=colour, ha="center", va="center", transform=box.transAxes)
 
     async def _table(self, box: Axes, panel: Json) -> None:
@@ -192,9 +193,9 @@ class _Drawing:
         plot = box.figure.add_axes(
             (
                 position.x0 + 0.62 / _WIDTH,
-                position.y0 + 0.62 / whole,
+                position.y0 + 0.38 / whole,
                 position.width * (1 - 0.74 / width),
-                position.height * (1 - 0.98 / height),
+                position.height * (1 - 0.74 / height),
             )
         )
         plot.set(xlim=tuple(map(_date, (self._start, self._end))))
@@ -216,7 +217,8 @@ class _Drawing:
         for step in defaults["thresholds"]["steps"]:
             if defaults["custom"]["thresholdsStyle"]["mode"] == "dashed" and step["value"] is not None:
                 plot.axhline(step["value"], color=_THRESHOLDS[step["color"]], linestyle="--", linewidth=0.9)
-        _legend(box, plot)
+        lines = _legend(box, plot)
+        plot.set_position(_above(plot.get_position(), lines * _LEGEND_LINE / whole))
 
     async def _series(self, panel: Json) -> Series:
         series = []
@@ -252,14 +254,16 @@ def _each(plot: Axes, series: Series) -> float:
     return max(value for _, points in series for _, value in points if math.isfinite(value))
 
 
-def _legend(box: Axes, plot: Axes) -> None:
+def _legend(box: Axes, plot: Axes) -> int:
+    """Write the names of the series below them; return how many lines that takes."""
     handles, names = plot.get_legend_handles_labels()
-    longest = max(map(len, names))
+    handles, names = handles[:_MOST_SERIES], names[:_MOST_SERIES]
+    columns = max(1, min(4, 68 // (max(map(len, names)) + 5)))
     box.legend(
-        handles[:_MOST_SERIES],
-        names[:_MOST_SERIES],
+        handles,
+        names,
         loc="lower left",
-        ncols=max(1, min(4, 68 // (longest + 5))),
+        ncols=columns,
         frameon=False,
         fontsize=7,
         handlelength=1,
@@ -267,13 +271,18 @@ def _legend(box: Axes, plot: Axes) -> None:
         borderpad=0.1,
         labelspacing=0.2,
     )
+    return math.ceil(len(names) / columns)
+
+
+def _above(place: Bbox, height: float) -> Bbox:
+    return Bbox.from_extents(place.x0, place.y0 + height, place.x1, place.y1)
 
 
 def _steps(top: float, unit: str) -> list[float]:
     """Return about five round values of a unit from 0 to the top of an axis."""
     scales = {"s": _TIMES, "bytes": _SIZES}.get(unit, ())
     factor = next((factor for factor, _ in scales if top >= 1.5 * factor), 1.0)
-    return [float(step) * factor for step in ticker.MaxNLocator(5).tick_values(0, top / factor)]
+    return [float(step) * factor for step in ticker.MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0, top / factor)]
 
 
 def _inches(box: Axes) -> Any:
