@@ -16,7 +16,7 @@ from typing import Any
 from promgithub.simulation.histories import SPAN, Historian
 from shared.delivery import Delivery
 from tests import builders
-from tests.github import SECRET, GitHub
+from tests.github import SECRET, GitHub, until
 from tests.processes import Launcher, Process
 from tests.servers.postgres import PostgresServer, fresh_database
 from tests.servers.private import PrivateServer
@@ -155,13 +155,16 @@ async def _poison(github: GitHub, receiver: Process, seconds: float) -> None:
 
 
 async def _lose_the_leader(github: GitHub, processors: list[Process], after: float) -> None:
+    async def leader() -> Process | None:
+        pages = [await github.scrape(processor) for processor in processors]
+        exposing = zip(processors, ("promgithub_exporter_leader 1.0" in page for page in pages), strict=True)
+        return next((processor for processor, exposes in exposing if exposes), None)
+
     await asyncio.sleep(after)
-    for processor in processors:
-        if "promgithub_exporter_leader 1.0" in await github.scrape(processor):
-            await processor.kill()
-            await asyncio.sleep(_OUTAGE_SECONDS)
-            processor.start()
-            return
+    lost = await until(leader, _OUTAGE_SECONDS)
+    await lost.kill()
+    await asyncio.sleep(_OUTAGE_SECONDS)
+    lost.start()
 
 
 async def _lose(server: PrivateServer, after: float) -> None:
