@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from promgithub.simulation.histories import SPAN, Historian
+from promgithub.simulation.histories import SPAN, TICKS_BEFORE_1970, Historian
 from shared.delivery import Delivery
 from tests import builders
 from tests.github import SECRET, GitHub, until
@@ -25,12 +25,9 @@ from tests.servers.rabbitmq import RabbitServer
 
 SCRAPE_SECONDS = 5
 
-_DELIVERIES = 12_000
-_BEFORE = 4000
-_LOST = 0.01
-_DUPLICATES = 0.05
-_FORGERIES = 0.01
-_UUID_EPOCH = 0x01B21DD213814000
+_DELIVERIES = 12_000  # in the two hours of which the run plays the beginning
+_BEFORE = 4000  # in the two hours before the run
+_LOST, _DUPLICATES, _FORGERIES = 0.01, 0.05, 0.01  # shares
 _OUTAGE_SECONDS = 45.0
 
 
@@ -142,7 +139,7 @@ async def _play(github: GitHub, receiver: Process, seconds: float) -> None:
 
 
 def _moment(delivery: Delivery) -> float:
-    return (uuid.UUID(delivery.id).time - _UUID_EPOCH) / 10_000_000
+    return (uuid.UUID(delivery.id).time - TICKS_BEFORE_1970) / 10_000_000
 
 
 async def _poison(github: GitHub, receiver: Process, seconds: float) -> None:

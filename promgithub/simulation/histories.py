@@ -38,7 +38,8 @@ LONGEST_STORY = 5
 LONGEST_ATTEMPT = 3 + len(MATRIX) * LONGEST_STORY
 """The most deliveries that an attempt takes with its jobs."""
 
-_TICKS_BEFORE_1970 = 0x01B21DD213814000
+TICKS_BEFORE_1970 = 0x01B21DD213814000
+"""Units of 100 ns, in which a delivery's ID says when it was made, from 1582 to 1970."""
 
 
 @dataclass
@@ -149,7 +150,7 @@ class Historian:
         self._told.append((at, event, json.dumps(payload, separators=(",", ":")).encode()))
 
     def _delivery(self, at: float, event: str, body: bytes, place: int) -> Delivery:
-        ticks = int(at * 10_000_000) + _TICKS_BEFORE_1970 + place
+        ticks = int(at * 10_000_000) + TICKS_BEFORE_1970 + place
         high = (ticks >> 48) & 0x0FFF
         fields = (ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, high, 0x80, place & 0xFF, self._node)
         return Delivery(str(uuid.UUID(fields=fields, version=1)), event, body, 0)
