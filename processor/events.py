@@ -150,15 +150,14 @@ def push_fact(event: payloads.PushEvent, _emitted: int, _branches: BranchPolicy)
 
 def pull_request_fact(event: payloads.PullRequestEvent, _emitted: int, branches: BranchPolicy) -> Fact:
     """Return what `pull_request` tells: its action, where a close that merged is `merged`."""
-    pull_request = event.pull_request or payloads.PullRequest()
-    base = pull_request.base or payloads.Base()
+    base = event.pull_request.base or payloads.Base()
     action = clean(event.action or UNKNOWN)
     tally = Tally()
     tally.count(
         "promgithub_pull_request",
         _repository_name(event.repository),
         _branch(base.ref, event.repository, branches) or OTHER_BRANCH,
-        "merged" if action == "closed" and pull_request.merged else action,
+        "merged" if action == "closed" and event.pull_request.merged else action,
     )
     return CountFact(tally)
 

@@ -98,8 +98,13 @@ class JobEvent(msgspec.Struct, frozen=True):
 
 
 class PushEvent(msgspec.Struct, frozen=True):
-    """`push`. `commits` holds at most 2,048 commits, however many were pushed."""
+    """`push`. `commits` holds at most 2,048 commits, however many were pushed.
 
+    `ref` is required though it is not counted: the signature does not cover the event's name, so it is what keeps the
+    body of another event from being counted as a push.
+    """
+
+    ref: str
     commits: list[msgspec.Raw] | None = None
     repository: Repository | None = None
 
@@ -120,8 +125,8 @@ class PullRequest(msgspec.Struct, frozen=True):
 class PullRequestEvent(msgspec.Struct, frozen=True):
     """`pull_request`."""
 
+    pull_request: PullRequest
     action: str | None = None
-    pull_request: PullRequest | None = None
     repository: Repository | None = None
 
 
