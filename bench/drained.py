@@ -22,11 +22,24 @@ _LONGEST_SECONDS = 300.0
 
 
 class Drained(msgspec.Struct, frozen=True):
-    """How many deliveries were counted, how many per second, and the CPU seconds of the processors for each."""
+    """How many deliveries were counted, how many per second, and the CPU seconds of the processors for each.
+
+    `broker_cpu`, `database_cpu`: the CPU seconds of RabbitMQ and of PostgreSQL for each, where they were used.
+    """
 
     deliveries: int
     rate: float
     cpu: float
+    broker_cpu: float = 0.0
+    database_cpu: float = 0.0
+
+    def details(self) -> Mapping[str, float]:
+        """Return what each process spent on a delivery, in µs of CPU."""
+        return {
+            "processor_us": self.cpu * 1e6,
+            "rabbitmq_us": self.broker_cpu * 1e6,
+            "postgresql_us": self.database_cpu * 1e6,
+        }
 
 
 async def drain(
@@ -36,15 +49,22 @@ async def drain(
     queue.stage.tell(f"filling the queue ({queue.name}, {count} deliveries)")
     await queue.fill(queue.stage.editions.take(count))
     queue.stage.tell(f"draining it with {processors} processor{'s' * (processors > 1)}")
-    since = time.time()
+    since, (broker, database) = time.time(), queue.stage.servers_cpu()
     started = [queue.start_processor(database_url, **(settings or {})) for _ in range(processors)]
     async with recorded_cpu(*(process.pid for process in started)) as record:
         moments = await _counted(started, database_url, since, count)
+    broker_after, database_after = queue.stage.servers_cpu()
     await asyncio.gather(*(process.terminate() for process in started))
     # The moment of a batch is that of its begin: the last one tells when those before it were done.
     warm, last = moments[int(count * WARM_SHARE)], moments[-1]
     between = sum(1 for moment in moments if warm <= moment < last)
-    return Drained(len(moments), between / (last - warm), record.between(warm, last) / between)
+    return Drained(
+        len(moments),
+        between / (last - warm),
+        record.between(warm, last) / between,
+        (broker_after - broker) / count,
+        (database_after - database) / count,
+    )
 
 
 async def consume_only(queue: Queue, count: int) -> Drained:

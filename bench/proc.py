@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,23 @@ def cpu_seconds(pid: int) -> float:
     """Return the CPU time that a process has used, in user and kernel mode, with all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def tree_cpu_seconds(root: int) -> float:
+    """Return the CPU time of a process and of all that it started, those that have ended included."""
+    used, children = {}, defaultdict(list)
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            continue
+        pid = int(stat.parent.name)
+        used[pid] = sum(map(int, fields[11:15])) / _TICKS
+        children[int(fields[1])].append(pid)
+    tree = [root]
+    for pid in tree:
+        tree += children[pid]
+    return sum(used.get(pid, 0.0) for pid in tree)
 
 
 def peak_megabytes(pid: int) -> float:

@@ -12,6 +12,7 @@ import msgspec
 
 from bench.deliveries import Editions
 from bench.orders import SECRET, Order, Outcome
+from bench.proc import tree_cpu_seconds
 from bench.servers import DurablePostgres, FastRabbit
 from tests.processes import Launcher, Process
 from tests.servers.postgres import fresh_database
@@ -64,6 +65,11 @@ class Stage:
             self.tell("starting RabbitMQ")
             self._rabbit = await self._exit.enter_async_context(FastRabbit())
         return self._rabbit
+
+    def servers_cpu(self) -> tuple[float, float]:
+        """Return the CPU seconds that RabbitMQ and PostgreSQL have used so far, 0 where one is not running."""
+        rabbit = tree_cpu_seconds(self._rabbit.pid) if self._rabbit else 0.0
+        return rabbit, tree_cpu_seconds(self._postgres.pid) if self._postgres else 0.0
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[str]:

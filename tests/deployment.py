@@ -1,5 +1,6 @@
 """What the tests of the image, of compose.yaml and of the manifests for Kubernetes share."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
 def problems(environment: Mapping[str, str], command: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Yield what is wrong with the environment of a command: values that do not fit, and names that mean nothing."""
     with monkeypatch.context() as patch:
+        for name in list(settings_in(os.environ)):
+            patch.delenv(name)
         for name in settings_in(environment):
             patch.setenv(name, environment[name])
         _, wrong = settings.check(settings.ROLES[ROLE_OF_COMMAND[command]])

@@ -32,6 +32,11 @@ def with_labels(selector: str) -> str:
     return f"{name.strip()}{{{matchers}}}" if matchers else name.strip() or selector
 
 
+def made_by(expr: str) -> set[str]:
+    """Return the labels that `label_replace` makes: the first of the four strings at its end."""
+    return set(re.findall(rf',\s*"(\w+)"(?:\s*,\s*(?:{_STRING})){{3}}\s*\)', expr))
+
+
 def grouped_by(expr: str) -> set[str]:
     """Return the labels in `by (…)`, `on (…)` and their like."""
     clauses = re.findall(_GROUPING, re.sub(_STRING, "", expr))

@@ -58,5 +58,6 @@ def _results(where: str, counted: Drained, consumed: Drained) -> list[Result]:
             "µs",
             f"user and system time of the processor process during that drain, all its threads; ceiling: {ceiling}",
             ceiling=consumed.cpu * 1e6,
+            details=counted.details(),
         ),
     ]

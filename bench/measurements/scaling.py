@@ -26,5 +26,5 @@ async def measure(stage: Stage) -> AsyncIterator[Result]:
                 "deliveries counted per second by all of them together, from RabbitMQ into one PostgreSQL, without the "
                 "first tenth; all share the cores with both servers; ceiling: one processor",
                 ceiling=alone.rate,
-                details={"cpu_us_per_delivery": together.cpu * 1e6, "cpu_us_per_delivery_alone": alone.cpu * 1e6},
+                details=together.details(),
             )

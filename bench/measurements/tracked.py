@@ -36,6 +36,8 @@ _CLOSED = {
     "jobs": "SELECT count(*) FROM jobs WHERE closed_at IS NOT NULL",
     "runs": "SELECT count(*) FROM runs WHERE closed_at IS NOT NULL",
 }
+_TABLES = ("deliveries", "runs", "jobs", "executions")
+_ROW_BYTES = "SELECT (pg_total_relation_size(oid) / greatest(reltuples, 1))::float8 FROM pg_class WHERE relname = $1"
 _DELIVERIES_SHARE = 0.3
 _OLD_DELIVERIES = (
     "INSERT INTO deliveries (id, claimed_at) SELECT gen_random_uuid(), "
@@ -49,7 +51,7 @@ async def measure(stage: Stage) -> AsyncIterator[Result]:
     async with rabbit_queue(stage) as queue, stage.database() as url:
         empty = await drain(queue, url, _DELIVERIES)
         stage.tell(f"adding {rows} runs, jobs and deliveries to the store")
-        await _enlarge(url, rows)
+        sizes = await _enlarge(url, rows)
         large = await drain(queue, url, _DELIVERIES)
     yield Result(
         f"drain with {rows:,} tracked rows",
@@ -60,11 +62,12 @@ async def measure(stage: Stage) -> AsyncIterator[Result]:
         "into an empty database just before",
         ceiling=empty.rate,
         target=at_least_times(0.8),
-        details={"cpu_us_per_delivery": large.cpu * 1e6, "cpu_us_per_delivery_empty": empty.cpu * 1e6},
+        details={**large.details(), **sizes},
     )
 
 
-async def _enlarge(url: str, rows: int) -> None:
+async def _enlarge(url: str, rows: int) -> dict[str, float]:
+    """Add rows; return the bytes on disk of each row of each table, with its indexes."""
     connection = await asyncpg.connect(url, command_timeout=_STATEMENT_SECONDS)
     try:
         for table, (share, statement) in _COPIES.items():
@@ -73,5 +76,6 @@ async def _enlarge(url: str, rows: int) -> None:
         await connection.execute(_OLD_DELIVERIES, round(rows * _DELIVERIES_SHARE), _DAY)
         await connection.execute("VACUUM ANALYZE")
         await connection.execute("CHECKPOINT")
+        return {f"bytes_per_row_of_{table}": await connection.fetchval(_ROW_BYTES, table) for table in _TABLES}
     finally:
         await connection.close()

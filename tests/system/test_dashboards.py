@@ -21,7 +21,7 @@ from shared.delivery import Delivery
 from tests import builders
 from tests.github import SECRET, GitHub, until
 from tests.processes import Launcher
-from tests.promql import grouped_by, selectors, with_labels
+from tests.promql import grouped_by, made_by, selectors, with_labels
 from tests.servers.errors import MissingServerError, PrometheusError
 from tests.servers.prometheus import PrometheusServer
 
@@ -116,7 +116,7 @@ async def complaints(prometheus: PrometheusServer, expr: str, legend: str = "") 
 async def unread(prometheus: PrometheusServer, expr: str) -> list[str]:
     """Return what a query reads and Prometheus does not have: series with such labels, or labels at all."""
     known = {*await prometheus.api("labels"), *(label for labels in declared().values() for label in labels)}
-    wrong = [f"no label {label}" for label in grouped_by(expr) - known]
+    wrong = [f"no label {label}" for label in grouped_by(expr) - made_by(expr) - known]
     for selector in map(with_labels, selectors(expr)):
         name, _, matchers = selector.partition("{")
         if name in NEVER_IN_A_HEALTHY_RUN:

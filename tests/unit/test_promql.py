@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.promql import grouped_by, selectors, with_labels
+from tests.promql import grouped_by, made_by, selectors, with_labels
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,8 @@ def test_a_selector_is_widened_to_its_labels() -> None:
 
 def test_the_labels_of_every_clause_are_found() -> None:
     assert grouped_by('sum by (a, b) (c{d="by (e)"}) * on(f) group_left (g) h') == {"a", "b", "f", "g"}
+
+
+def test_labels_that_an_expression_makes_are_found() -> None:
+    inner = 'label_replace(a{b="c", d=~"e"}, "made", "$1", "b", "(.*)")'
+    assert made_by(f'sum by (x) (label_replace(sum by (made) ({inner}), "again", "", "", ""))') == {"made", "again"}
