@@ -76,6 +76,7 @@ def _known(letter: DeadLetter) -> Iterator[tuple[str, str]]:
     yield "size", f"{letter.size} bytes"
     yield "hook", delivery.hook_id or ""
     yield "target", " ".join(filter(None, (delivery.target_type, delivery.target_id)))
+    yield "source", delivery.source or ""
 
 
 def _printable(text: str) -> str:

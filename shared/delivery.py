@@ -7,13 +7,21 @@ from uuid import UUID
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
+RECOVERED = "recovered"
+"""The source of a delivery that was fetched from GitHub's list of deliveries, after it could not be handed over."""
+
+RECONCILED = "reconciled"
+"""The source of a delivery that was made from what GitHub's API says of a run or job."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A delivery: GitHub's headers and the JSON payload, untouched.
 
     `id` is `X-GitHub-Delivery`, a GUID that names the *event*: redeliveries and other hooks subscribed to the same
     event carry it too (GitHub REST, "hook delivery": `guid`). `received_at` is Unix time in milliseconds. `hook_id`,
-    `target_type` and `target_id` say which webhook sent it, where GitHub says so.
+    `target_type` and `target_id` say which webhook sent it, where GitHub says so. `source` is `RECOVERED` or
+    `RECONCILED` if it did not come through the webhook.
     """
 
     id: str
@@ -23,6 +31,7 @@ class Delivery:
     hook_id: str | None = None
     target_type: str | None = None
     target_id: str | None = None
+    source: str | None = None
 
 
 def is_guid(text: str) -> bool:

@@ -51,25 +51,24 @@ class DeliveryProperties:
     def marshal(self) -> bytes:
         """Return them in the form that goes over the wire. Raises `ValueError` if the ID or the event is too long."""
         one = self._delivery
-        start, before_id, before_time, end = _template(one.event, one.hook_id, one.target_type, one.target_id)
+        start, before_id, before_time, end = _template(
+            one.event, one.hook_id, one.target_type, one.target_id, one.source
+        )
         received, received_seconds = _INTEGER.pack(one.received_at), _INTEGER.pack(one.received_at // 1000)
         return b"".join((start, received, before_id, _short(one.id), before_time, received_seconds, end))
 
 
 @lru_cache(maxsize=1024)
 def _template(
-    event: str, hook_id: str | None, target_type: str | None, target_id: str | None
+    event: str, hook_id: str | None, target_type: str | None, target_id: str | None, source: str | None
 ) -> tuple[bytes, bytes, bytes, bytes]:
     """Return the marshalled properties of a delivery, cut where its time, its ID and its time in seconds belong.
 
     Few webhooks send nearly all deliveries, and to marshal each anew would be a large part of what a publish costs.
     """
+    said = {"hook_id": hook_id, "target_type": target_type, "target_id": target_id, "source": source}
     headers: FieldTable = {"received_at": _LATEST}
-    headers |= {
-        name: value
-        for name, value in (("hook_id", hook_id), ("target_type", target_type), ("target_id", target_id))
-        if value is not None
-    }
+    headers |= {name: value for name, value in said.items() if value is not None}
     properties = spec.Basic.Properties(
         content_type="application/json",
         headers=headers,
@@ -102,6 +101,7 @@ def to_delivery(message: DeliveredMessage, now: int) -> Delivery:
         hook_id=_text(headers.get("hook_id")),
         target_type=_text(headers.get("target_type")),
         target_id=_text(headers.get("target_id")),
+        source=_text(headers.get("source")),
     )
 
 

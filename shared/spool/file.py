@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shared.errors import SettingsError
 from shared.logs import get_logger
-from shared.spool.rows import SCHEMA
+from shared.spool.rows import SCHEMA, adapt
 
 FILE = "deliveries.db"
 LOCK = "lock"
@@ -117,6 +117,7 @@ class JoinedFile:
         )
         for pragma in SAFETY:
             self.connection.execute(f"PRAGMA {pragma}")
+        adapt(self.connection)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -167,6 +168,7 @@ def _prepare(connection: sqlite3.Connection) -> str:
             connection.execute(f"PRAGMA {pragma}")
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         connection.executescript(SCHEMA)
+        adapt(connection)
     except sqlite3.DatabaseError as error:
         if is_damage(error):
             return str(error)

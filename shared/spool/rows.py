@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
     hook_id TEXT,
     target_type TEXT,
     target_id TEXT,
+    source TEXT,
     attempts INTEGER NOT NULL DEFAULT 0 -- how many processes gave it to a consumer
 );
 CREATE TABLE IF NOT EXISTS dead_letters (
@@ -30,6 +31,7 @@ CREATE TABLE IF NOT EXISTS dead_letters (
     hook_id TEXT,
     target_type TEXT,
     target_id TEXT,
+    source TEXT,
     reason TEXT NOT NULL,
     detail TEXT NOT NULL,
     dead_at INTEGER NOT NULL -- Unix milliseconds
@@ -42,14 +44,14 @@ BATCH_BYTES = 64 * 1024**2
 DETAIL_LENGTH = 1000
 """Characters of a dead letter's detail that are kept."""
 
-_FIELDS = "id, event, body, received_at, hook_id, target_type, target_id"
-_INSERT = f"INSERT INTO deliveries ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own names
+_FIELDS = "id, event, body, received_at, hook_id, target_type, target_id, source"
+_INSERT = f"INSERT INTO deliveries ({_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own names
 _SELECT = f"SELECT number, attempts, {_FIELDS} FROM deliveries"  # noqa: S608
 _NEXT = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
 _ONE = f"{_SELECT} WHERE number = ?"
 _BURY = (
     f"INSERT OR IGNORE INTO dead_letters (number, {_FIELDS}, reason, detail, dead_at) "  # noqa: S608
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 _REPLAY = f"INSERT INTO deliveries ({_FIELDS}) SELECT {_FIELDS} FROM dead_letters WHERE letter = ?"  # noqa: S608
@@ -121,6 +123,14 @@ class HandedOut:
     entries: Sequence[Entry]
     buried: Sequence[Entry] = field(default=())
     unburied: Sequence[Entry] = field(default=())
+
+
+def adapt(connection: sqlite3.Connection) -> None:
+    """Add what a file of an earlier release lacks."""
+    for table in ("deliveries", "dead_letters"):
+        columns = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
+        if "source" not in columns:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN source TEXT")
 
 
 def load(connection: sqlite3.Connection, generation: int) -> State:
@@ -294,5 +304,5 @@ def _give_up(connection: sqlite3.Connection, state: State, entry: Entry, bounds:
     return True
 
 
-def _values(one: Delivery) -> tuple[str, str, bytes, int, str | None, str | None, str | None]:
-    return one.id, one.event, one.body, one.received_at, one.hook_id, one.target_type, one.target_id
+def _values(one: Delivery) -> tuple[str | bytes | int | None, ...]:
+    return one.id, one.event, one.body, one.received_at, one.hook_id, one.target_type, one.target_id, one.source

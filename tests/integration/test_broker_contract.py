@@ -111,7 +111,7 @@ def ids(given: Iterable[Delivery]) -> list[str]:
 
 
 async def test_a_delivery_arrives_as_it_was_published(broker: Broker) -> None:
-    published = delivery()
+    published = replace(delivery(), source="recovered")
 
     await broker.publish(published)
 
