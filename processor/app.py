@@ -10,6 +10,7 @@ from processor.housekeeping import Housekeeping
 from processor.lease import Lease
 from processor.metrics import WorkerMetrics
 from processor.pipeline import FIRST_PAUSE, LONGEST_PAUSE, Pipeline
+from processor.recovery.service import RecoveryService, Surroundings
 from processor.scrape import Page, Scrape
 from processor.series import BranchPolicy
 from processor.store import Store
@@ -26,10 +27,15 @@ from shared.waiting import is_set_within, pauses, unless
 DRAIN_TIMEOUT = 20.0
 """Seconds that the batches in work have to finish after SIGTERM; with the rest of the shutdown it stays below 25."""
 
-OTHER_CONNECTIONS = 3
-"""Connections beside those of the workers: the lease's, the scrape's and the chores'."""
+OTHER_CONNECTIONS = 7
+"""Connections beside those of the workers: the lease's, the scrape's, the chores', and recovery's two with theirs."""
 
 _log = get_logger(__name__)
+
+
+def own_name() -> str:
+    """Return a name for this process in the leases, which no other has."""
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 
 class Processor:
@@ -47,7 +53,11 @@ class Processor:
         )
         self._store = Store(self._engine, settings.max_series)
         self._metrics = WorkerMetrics()
-        self._lease = Lease(self._store, holder or f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}")
+        holder = holder or own_name()
+        self._lease = Lease(self._store, holder)
+        self._recovery = RecoveryService(
+            Surroundings(settings, self._store, broker, holder), self._lease, self._metrics
+        )
         self._scrape = Scrape(self._store, self._lease, broker, self._metrics, settings.max_series)
         self.checks: Mapping[str, Check] = {"broker": self._check_broker, "database": self._check_database}
 
@@ -104,6 +114,7 @@ class Processor:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._lease.keep(stop))
             tasks.create_task(chores.keep(stop))
+            tasks.create_task(self._recovery.keep(stop))
             for _ in range(self._settings.event_workers):
                 tasks.create_task(self._worker(pipeline, stop))
 

@@ -227,9 +227,12 @@ def _reader(event: type[_Event], read: Callable[[_Event, int, BranchPolicy], Fac
     return lambda body, emitted, branches: read(decoder.decode(body), emitted, branches)
 
 
-_READERS = {
+_READERS: dict[str, _Reader] = {
     "workflow_run": _reader(payloads.RunEvent, run_fact),
     "workflow_job": _reader(payloads.JobEvent, job_fact),
     "push": _reader(payloads.PushEvent, push_fact),
     "pull_request": _reader(payloads.PullRequestEvent, pull_request_fact),
 }
+
+COUNTED = frozenset(_READERS)
+"""The events that are counted."""

@@ -20,6 +20,12 @@ from shared.waiting import is_set_within
 NAME = "exporter"
 """The lease that says who exposes metrics from the store, and who closes what is stale and deletes what is old."""
 
+REDELIVER = "redeliver"
+"""The lease of whoever recovers failed deliveries."""
+
+RECONCILE = "reconcile"
+"""The lease of whoever asks GitHub about open runs and jobs."""
+
 TTL = 10.0
 """Seconds that a lease lasts without being renewed; another processor takes over at most `INTERVAL` later."""
 
@@ -35,9 +41,15 @@ _log = get_logger(__name__)
 class Lease:
     """One processor's view of the lease."""
 
-    def __init__(self, store: Store, holder: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """`holder` names this process, differently from every other; `clock` counts seconds, never backwards."""
+    def __init__(
+        self, store: Store, holder: str, clock: Callable[[], float] = time.monotonic, name: str = NAME
+    ) -> None:
+        """`holder` names this process, differently from every other; `clock` counts seconds, never backwards.
+
+        `name` says what the lease is for.
+        """
         self.holder = holder
+        self.name = name
         self._store = store
         self._clock = clock
         self._until = float("-inf")
@@ -54,33 +66,34 @@ class Lease:
     async def keep(self, stop: asyncio.Event) -> None:
         """Take the lease whenever it is free and renew it, until `stop` is set; then let it go."""
         while not stop.is_set():
-            await self._attempt()
+            await self.attempt()
             await is_set_within(stop, INTERVAL)
         await self._release()
 
-    async def _attempt(self) -> None:
+    async def attempt(self) -> None:
+        """Take the lease if it is free, or renew it; see `held`."""
         asked, had = self._clock(), self.held
         try:
             async with asyncio.timeout(TTL - MARGIN), self._store.connection() as connection:
                 dead = await self._find_dead(connection)
-                held = await leases.acquire(connection, NAME, self.holder, int(TTL * 1000), dead)
+                held = await leases.acquire(connection, self.name, self.holder, int(TTL * 1000), dead)
         except Exception as error:
             if not is_failure(error):
                 raise
             self.database_up = False
-            _log.warning("the lease could not be renewed", error=describe(error))
+            _log.warning("the lease could not be renewed", lease=self.name, error=describe(error))
         else:
             self.database_up = True
             # Counted from before the question: the database counts from some moment after that.
             self._until = asked + TTL - MARGIN if held else float("-inf")
         if self.held != had:
-            _log.info("took the lease: this processor exposes now" if self.held else "lost the lease")
+            _log.info("took the lease" if self.held else "lost the lease", lease=self.name)
 
     async def _find_dead(self, connection: AsyncConnection) -> leases.Grant | None:
         """Return the grant of another that was seen for as long as a lease lasts without being renewed."""
         if self.held:
             return None
-        grant = await leases.granted(connection, NAME)
+        grant = await leases.granted(connection, self.name)
         if grant != self._seen:
             self._seen, self._seen_at = grant, self._clock()
         return grant if self._clock() - self._seen_at > TTL else None
@@ -89,8 +102,8 @@ class Lease:
         self._until = float("-inf")
         try:
             async with asyncio.timeout(INTERVAL), self._store.connection() as connection:
-                await leases.release(connection, NAME, self.holder)
+                await leases.release(connection, self.name, self.holder)
         except Exception as error:
             if not is_failure(error):
                 raise
-            _log.warning("the lease could not be released; it ends by itself", error=describe(error))
+            _log.warning("the lease could not be released; it ends by itself", lease=self.name, error=describe(error))

@@ -44,6 +44,7 @@ class Stale(StrEnum):
     TOO_LONG_WAITING = "too_long_waiting"
     TOO_LONG_IN_PROGRESS = "too_long_in_progress"
     TOO_LONG_OPEN = "too_long_open"  # a run of any phase
+    DELETED = "deleted"  # GitHub was asked, and does not know it any more
 
 
 _HOUR = 3_600_000
@@ -153,6 +154,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     stale: str = ""
 
 
+_Known = TypeVar("_Known", Run, Job)
 _T = TypeVar("_T", int, str, Start, Ending)
 
 
@@ -240,6 +242,11 @@ def stale_job(known: Job, *, run_ended: bool) -> Job:
     if run_ended or current is None:
         return msgspec.structs.replace(known, stale=Stale.RUN_COMPLETED)
     return msgspec.structs.replace(known, stale=JOB_LIMITS[current][1])
+
+
+def deleted(known: _Known) -> _Known:
+    """Return a run or job closed because GitHub does not know it any more; otherwise as `stale_run`."""
+    return msgspec.structs.replace(known, stale=Stale.DELETED)
 
 
 def labels(known: Run | Job) -> tuple[str, str, str]:

@@ -101,6 +101,18 @@ class WorkerMetrics:
             ["metric"],
             registry=self.registry,
         )
+        self.recovered = Counter(
+            "promgithub_recovered",
+            "Deliveries counted that GitHub had failed to hand over, by event and by the kind of hook that lists them.",
+            ["kind", "source"],
+            registry=self.registry,
+        )
+        self.corrected = Counter(
+            "promgithub_corrected",
+            "States of runs and jobs that GitHub told when asked: `api`, or `deleted` if it knows them no more.",
+            ["kind", "source"],
+            registry=self.registry,
+        )
         self.last_event = Gauge(
             "promgithub_last_event_timestamp_seconds",
             "When the newest delivery that was counted had been received.",

@@ -22,7 +22,7 @@ from processor.series import BranchPolicy
 from processor.store import Store
 from processor.store.engine import cause, describe, is_failure
 from shared.broker import Batch, Consumer
-from shared.delivery import Delivery
+from shared.delivery import RECONCILED, Delivery
 from shared.errors import BrokerError, PoisonError
 from shared.github import event_label
 from shared.logs import get_logger
@@ -37,6 +37,9 @@ LONGEST_PAUSE = 10.0
 HOLD_SECONDS = 600.0
 """Seconds that a batch is held while it cannot be committed. RabbitMQ closes a channel on which nothing was acked for
 30 minutes, again and again, and counts that against the delivery limit: an outage of a night would bury deliveries."""
+
+TARGETS = frozenset(["repository", "organization", "integration"])
+"""What GitHub calls the owners of hooks, that of an App last."""
 
 _log = get_logger(__name__)
 
@@ -205,10 +208,22 @@ class Pipeline:
         for one in committed.new:
             received = one.delivery.received_at / 1000
             self._metrics.lag.observe(max(0.0, now - received))
-            self._newest(event_label(one.delivery.event), received)
+            if one.delivery.source is None:
+                self._newest(event_label(one.delivery.event), received)
+            else:
+                self._late(one.delivery)
             _log.debug("counted", delivery_id=one.delivery.id)
         for one in committed.duplicates:
             _log.debug("dropped as a duplicate", delivery_id=one.delivery.id)
+
+    def _late(self, delivery: Delivery) -> None:
+        """Count a delivery that did not come through the webhook."""
+        event = event_label(delivery.event)
+        if delivery.source == RECONCILED:
+            self._metrics.corrected.labels(event.removeprefix("workflow_"), "api").inc()
+        else:
+            target = delivery.target_type if delivery.target_type in TARGETS else "other"
+            self._metrics.recovered.labels(event, target).inc()
 
     def _newest(self, event: str, received: float) -> None:
         if received > self._received.get(event, 0.0):

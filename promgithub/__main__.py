@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from promgithub import check_config, copy_store, dead_letters, ingest, migrate, processor, simulate, standalone
+from promgithub import (
+    check_config,
+    copy_store,
+    dead_letters,
+    ingest,
+    migrate,
+    processor,
+    reconcile,
+    redeliver,
+    simulate,
+    standalone,
+)
 
 app = typer.Typer(
     name="promgithub",
@@ -22,6 +33,8 @@ app.command("migrate")(migrate.command)
 app.command("simulate")(simulate.command)
 app.command("copy-store")(copy_store.command)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.command("redeliver")(redeliver.command)
+app.command("reconcile")(reconcile.command)
 app.command("check-config")(check_config.command)
 
 

@@ -13,7 +13,7 @@ from processor.store.migrate import migrate
 from promgithub.running import load_or_exit, run
 from promgithub.standalone import SPOOL, in_directory
 from shared.errors import StoreError
-from shared.settings import ProcessorSettings, StandaloneSettings
+from shared.settings import ProcessorSettings, StandaloneStoreSettings
 from shared.spool import SpoolBroker
 
 
@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Copy all that a standalone promgithub has counted into the empty database that PROMGITHUB_DATABASE_URL names."""
     target_url = load_or_exit(ProcessorSettings).database_url.get_secret_value()
-    source_url = in_directory(StandaloneSettings.model_construct(), data_dir).database_url.get_secret_value()
+    source_url = in_directory(StandaloneStoreSettings.model_construct(), data_dir).database_url.get_secret_value()
 
     async def main(_stop: asyncio.Event) -> None:
         await _check_drained(data_dir)

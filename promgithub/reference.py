@@ -11,6 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from ingest.metrics import ReceiverMetrics
 from processor.metrics import WorkerMetrics, health_families, leader_family, queue_families
+from processor.recovery.metrics import RecoveryMetrics
 from processor.series import METRICS, Kind
 from shared.broker import Depths
 from shared.settings import CommonSettings, Described, IngestSettings, ProcessorSettings, StandaloneSettings, described
@@ -69,7 +70,9 @@ def _receiver() -> str:
 def _processor() -> str:
     health = health_families(broker_up=False, database_up=False)
     dynamic = [*health, *queue_families(Depths(0, 0, 0)), leader_family(exposes=False)]
-    return _table([*_declared(WorkerMetrics().registry), *map(_unlabelled, dynamic)])
+    registry = WorkerMetrics().registry
+    RecoveryMetrics(registry)
+    return _table([*_declared(registry), *map(_unlabelled, dynamic)])
 
 
 def _declared(registry: CollectorRegistry) -> Iterator[str]:

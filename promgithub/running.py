@@ -24,7 +24,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_signalled(main))
     except* PromgithubError as group:
-        _say(group)
+        say(group)
         status = 2 if group.subgroup(SettingsError) else 1
     if status:  # raised up there, it would come out as one more exception of a group, with its trace
         raise SystemExit(status)
@@ -32,7 +32,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
 def fail(error: BaseException, status: int) -> NoReturn:
     """Say what is wrong on standard error and exit."""
-    _say(error)
+    say(error)
     raise SystemExit(status)
 
 
@@ -52,7 +52,8 @@ async def _until_signalled(main: Callable[[asyncio.Event], Awaitable[None]]) -> 
     await main(stop)
 
 
-def _say(error: BaseException) -> None:
+def say(error: BaseException) -> None:
+    """Say what is wrong on standard error, a line for each of a group."""
     for message in dict.fromkeys(_messages(error)):
         print(f"promgithub: {message}", file=sys.stderr)  # noqa: T201 - for a person, before or after logging
 

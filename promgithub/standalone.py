@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from prometheus_client.core import Metric
@@ -17,7 +17,7 @@ from shared import logs
 from shared.admin import AdminServer
 from shared.exposition import Families
 from shared.process import serve
-from shared.settings import StandaloneSettings
+from shared.settings import StandaloneSettings, StandaloneStoreSettings
 from shared.spool import SpoolBroker
 
 HOLDER = "standalone"
@@ -26,6 +26,8 @@ HOLDER = "standalone"
 
 SPOOL = "spool"
 """The spool's directory in the data directory."""
+
+_Settings = TypeVar("_Settings", bound=StandaloneStoreSettings)
 
 
 class Together:
@@ -58,7 +60,7 @@ def command(
     run(main)
 
 
-def in_directory(settings: StandaloneSettings, data_dir: Path) -> StandaloneSettings:
+def in_directory(settings: _Settings, data_dir: Path) -> _Settings:
     """Return the settings with the database's path made absolute."""
     path = data_dir.absolute() / settings.database_url.get_secret_value().removeprefix("sqlite:///")
     return settings.model_copy(update={"database_url": SecretStr(f"sqlite:///{path}")})

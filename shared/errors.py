@@ -7,6 +7,11 @@ PromgithubError
 │   ├── QueueFull             the bounded queue refused it
 │   └── MessageTooLarge       the broker takes no message of this size
 ├── DeadLetterError           a dead letter that was named is not there, or not all were come to
+├── GitHubError               GitHub's API did not do what was asked
+│   ├── GitHubUnavailable     not reached, or not working; a later attempt may succeed
+│   └── GitHubRefused         it does not let us; the text says what is needed
+│       └── NotOnGitHub       it knows no such thing, or does not show it to us
+├── BusyError                 somebody else does already what only one may do at a time
 ├── StoreError                the store cannot be used as it is (unreachable in time, wrong schema)
 └── PoisonError               a delivery that can never be processed; `reason` is a short, bounded word for metrics
 """
@@ -38,6 +43,26 @@ class MessageTooLarge(BrokerError):  # noqa: N818
 
 class DeadLetterError(PromgithubError):
     """A dead letter that was named is not there, or the work on them ended before all were come to."""
+
+
+class GitHubError(PromgithubError):
+    """GitHub's API did not do what was asked."""
+
+
+class GitHubUnavailable(GitHubError):  # noqa: N818 - the condition is the name
+    """GitHub's API was not reached, or did not work; a later attempt may succeed."""
+
+
+class GitHubRefused(GitHubError):  # noqa: N818
+    """GitHub's API does not let us; the text says what is needed."""
+
+
+class NotOnGitHub(GitHubRefused):
+    """GitHub knows no such thing, or does not show it to us: it does not tell the one from the other."""
+
+
+class BusyError(PromgithubError):
+    """Somebody else does already what only one may do at a time."""
 
 
 class StoreError(PromgithubError):

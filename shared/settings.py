@@ -111,6 +111,21 @@ def _count(default: int, meaning: str, most: int) -> Any:
     return _setting(default, meaning, f"a whole number from 1 to {most}", ge=1, le=most)
 
 
+_HOOK = re.compile(r"app|[\w.-]+/(?:[\w.-]+/)?[0-9]{1,19}", re.ASCII)
+
+
+def _checked_hooks(text: str) -> str:
+    for hook in split_list(text):
+        if not _HOOK.fullmatch(hook):
+            raise ValueError("not a hook")
+    return text
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Return the parts of a text with commas in between, without the spaces around them, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 _ENCODED = "special characters of a password percent-encoded"
@@ -244,10 +259,35 @@ class ProcessorSettings(CommonSettings):
     series_ttl: Duration = _setting(
         timedelta(days=30), "a series that nothing has touched for so long is dropped", _TAKES_DURATION
     )
+    github_token: SecretStr | None = _setting(
+        None, "token for GitHub's API, with which what was missed is recovered", "a personal access token", min_length=1
+    )
+    github_app_id: str | None = _setting(
+        None, "GitHub App instead of a token: its client ID or app ID", "the ID that the App's page shows", min_length=1
+    )
+    github_app_key: SecretStr | None = _setting(
+        None, "private key of the App, best as `…_FILE`", "the PEM text that GitHub made for the App", min_length=1
+    )
+    github_hooks: Annotated[str, AfterValidator(_checked_hooks)] = _setting(
+        "",
+        "hooks whose failed deliveries are recovered",
+        "`OWNER/REPOSITORY/HOOK_ID`, `ORGANISATION/HOOK_ID` or `app`, with commas in between",
+    )
+    github_api_url: Annotated[Url, _checked_url("https", "http")] = _setting(
+        Url("https://api.github.com"),
+        "GitHub's API; `https://HOST/api/v3` on Enterprise Server",
+        "a URL https://…",
+    )
+    github_api_budget: float = _setting(
+        0.5, "share of the token's hourly limit that may be used up", "a number above 0, up to 1", gt=0, le=1
+    )
+    reconcile_after: Duration = _setting(
+        timedelta(minutes=15), "how long a run or job is open without news before GitHub is asked", _TAKES_DURATION
+    )
 
 
-class StandaloneSettings(ProcessorSettings, IngestSettings):
-    """The settings of both in one process. Those of RabbitMQ have no effect there."""
+class StandaloneStoreSettings(ProcessorSettings):
+    """The settings of the processor in a standalone promgithub."""
 
     database_url: Annotated[Url, _checked_url("sqlite")] = _setting(
         Url("sqlite:///promgithub.db"),
@@ -255,6 +295,10 @@ class StandaloneSettings(ProcessorSettings, IngestSettings):
         "a URL sqlite:///…",
     )
     admin_port: int = _port(8081, "port of `/metrics`, `/livez` and `/readyz`")
+
+
+class StandaloneSettings(StandaloneStoreSettings, IngestSettings):
+    """The settings of both in one process. Those of RabbitMQ have no effect there."""
 
 
 ROLES: Mapping[str, type[CommonSettings]] = {
@@ -374,9 +418,26 @@ def _file_problems(settings: type[CommonSettings]) -> Iterator[tuple[str, str]]:
             elif wrong := _unusable(path):
                 takes = f"the path of a file that holds {_takes(field)}"
                 yield name, f"{file_variable}: got {path!r} ({wrong}), takes {takes}"
+    if issubclass(settings, ProcessorSettings):
+        yield from _credential_problems(settings)
     if issubclass(settings, IngestSettings) and not any(map(os.environ.get, _names("webhook_secret"))):
         variable = _variable("webhook_secret")
         yield "webhook_secret", f"{variable}: not set; set it, or {variable}_FILE, to the secret given to GitHub"
+
+
+def _credential_problems(settings: type[CommonSettings]) -> Iterator[tuple[str, str]]:
+    """Yield what does not go together in the settings for GitHub's API."""
+    token, app, key = (
+        any(map(os.environ.get, _names(name))) for name in ("github_token", "github_app_id", "github_app_key")
+    )
+    if token and (app or key):
+        yield "github_token", f"{_variable('github_token')}: set, and an App too; takes one of them"
+    elif app != key:
+        missing = "github_app_key" if app else "github_app_id"
+        yield missing, f"{_variable(missing)}: not set; an App takes its ID and its private key"
+    hooks = _given(settings, "github_hooks")
+    if hooks is not None and "app" in split_list(hooks.text) and not app:
+        yield "github_hooks", f"{_variable('github_hooks')}: has app, which takes {_variable('github_app_id')}"
 
 
 def _unusable(path: str) -> str | None:

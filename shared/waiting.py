@@ -33,7 +33,7 @@ async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def unless(event: asyncio.Event, work: Coroutine[object, object, _Result]) -> _Result | None:
-    """Return what `work` returns, or None if `event` is set first; `work` is cancelled then."""
+    """Return what `work` returns, or None if `event` is set first; `work` is cancelled then, and has ended."""
     working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -41,6 +41,7 @@ async def unless(event: asyncio.Event, work: Coroutine[object, object, _Result])
     finally:
         working.cancel()
         waiting.cancel()
+        await asyncio.wait({working, waiting})
 
 
 class Deadlines:

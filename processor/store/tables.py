@@ -40,6 +40,7 @@ def _tracked() -> list[Column[object]]:
         Column("workflow_name", Text),
         Column("touched_at", BigInteger, comment="when the last delivery about it was counted"),
         Column("closed_at", BigInteger, comment="when it was seen to be closed; null while open"),
+        Column("asked_at", BigInteger, comment="when GitHub was last asked about it; null if never"),
     ]
     return columns
 
@@ -116,6 +117,14 @@ leases = Table(
     Column("holder", Text, nullable=False),
     Column("expires_at", BigInteger, nullable=False, comment="by the database's clock"),
     comment="Who does what only one may do.",
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("hook", Text, primary_key=True, comment="a hook as the setting GITHUB_HOOKS names it"),
+    Column("failed_at", BigInteger, nullable=False, comment="failed deliveries up to this moment have been seen to"),
+    comment="How far the failed deliveries of each hook have been recovered.",
 )
 
 locks = Table(

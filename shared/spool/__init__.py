@@ -2,5 +2,6 @@
 
 from shared.spool.broker import MAX_BYTES, SpoolBroker
 from shared.spool.dead_letters import spool_dead_letters
+from shared.spool.joined import spool_publisher
 
-__all__ = ["MAX_BYTES", "SpoolBroker", "spool_dead_letters"]
+__all__ = ["MAX_BYTES", "SpoolBroker", "spool_dead_letters", "spool_publisher"]

@@ -1,21 +1,16 @@
 """The dead letters of a spool, for a process beside the one that has the directory: `shared.broker.DeadLetters`."""
 
 import asyncio
-import sqlite3
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from shared.broker import DeadLetter
-from shared.errors import BrokerUnavailable, QueueFull
 from shared.spool import rows
 from shared.spool.broker import MAX_BYTES
 from shared.spool.file import JoinedFile
-
-RECOUNT_SECONDS = 1.0
-"""How long a count of the deliveries is good for: to count them for each letter would take long in a full spool."""
+from shared.spool.joined import Room, unusable_as_error
 
 _Result = TypeVar("_Result")
 
@@ -29,12 +24,12 @@ async def spool_dead_letters(
     `size` and `max_bytes` bound the queue into which letters are replayed. Raises `SettingsError` if there is no spool,
     or `BrokerUnavailable` if it cannot be used.
     """
-    with _unusable_as_error(directory):
+    with unusable_as_error(directory):
         file = await asyncio.to_thread(JoinedFile, directory)
     try:
-        with _unusable_as_error(directory):
+        with unusable_as_error(directory):
             total, newest = await asyncio.to_thread(rows.letters, file.connection)
-        yield SpoolDeadLetters(file, directory, rows.Bounds(size, max_bytes, 0), total, newest)
+        yield SpoolDeadLetters(file, directory, Room(rows.Bounds(size, max_bytes, 0)), total, newest)
     finally:
         await asyncio.to_thread(file.close)
 
@@ -42,15 +37,13 @@ async def spool_dead_letters(
 class SpoolDeadLetters:
     """One visit. Each thing that is done is a transaction of its own, so that the other process never waits long."""
 
-    def __init__(self, file: JoinedFile, directory: Path, bounds: rows.Bounds, total: int, newest: int) -> None:
+    def __init__(self, file: JoinedFile, directory: Path, room: Room, total: int, newest: int) -> None:
         """`total` letters were there when the visit began, the latest of them with the number `newest`."""
         self._file = file
         self._directory = directory
-        self._bounds = bounds
+        self._room = room
         self._total = total
         self._newest = newest
-        self._deliveries = self._bytes = 0
-        self._counted_at = float("-inf")
 
     @property
     def total(self) -> int:
@@ -74,33 +67,17 @@ class SpoolDeadLetters:
 
     def _replay(self, letter: DeadLetter) -> bool:
         with self._file.transaction() as connection:
-            self._check_room(connection, letter.size)
+            self._room.check(connection, letter.size)
             replayed = rows.replay(connection, letter.number)
         if replayed:
-            self._deliveries += 1
-            self._bytes += letter.size
+            self._room.take(letter.size)
         return replayed
 
     def _drop(self, letter: DeadLetter) -> bool:
         with self._file.transaction() as connection:
             return rows.drop(connection, letter.number)
 
-    def _check_room(self, connection: sqlite3.Connection, size: int) -> None:
-        if time.monotonic() - self._counted_at > RECOUNT_SECONDS:
-            self._deliveries, self._bytes = rows.fill(connection)
-            self._counted_at = time.monotonic()
-        if self._deliveries >= self._bounds.deliveries or self._bytes + size > self._bounds.bytes:
-            raise QueueFull(f"the spool holds {self._deliveries} deliveries of {self._bytes} bytes")
-
     async def _do(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         """Do something in a thread; it ends by itself, as SQLite gives up waiting for another process."""
-        with _unusable_as_error(self._directory):
+        with unusable_as_error(self._directory):
             return await asyncio.to_thread(function, *arguments)
-
-
-@contextmanager
-def _unusable_as_error(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise BrokerUnavailable(f"{directory}: the spool cannot be used ({error})") from error

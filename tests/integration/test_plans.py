@@ -48,7 +48,7 @@ async def test_counting_scraping_and_chores_never_read_the_history_from_end_to_e
         async with counting.store.connection() as connection:
             await leases.acquire(connection, NAME, HOLDER, 60_000)
         lease = Lease(counting.store, HOLDER, clock=lambda: 0.0)
-        await lease._attempt()  # `keep` would go on for ever
+        await lease.attempt()  # `keep` would go on for ever
 
         await counting.count([builders.delivery(builders.job(7)), builders.delivery(builders.run(7))])
         assert await counting.store.snapshot(NAME, HOLDER) is not None

@@ -1,0 +1,56 @@
+"""Hooks as the setting GITHUB_HOOKS names them, and what is asked of GitHub about them. Pure.
+
+Endpoints and permissions: https://docs.github.com/en/rest/repos/webhooks, /rest/orgs/webhooks, /rest/apps/webhooks.
+"""
+
+from dataclasses import dataclass
+
+from processor.recovery.requests import APP, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A hook: its name in the setting, the path of its deliveries, and as whom they are asked for.
+
+    `target` is what GitHub calls the kind of its owner in `X-GitHub-Hook-Installation-Target-Type`.
+    """
+
+    name: str
+    path: str
+    scope: str
+    target: str
+    needs: str
+    hook_id: str | None = None
+
+    def failures(self) -> Request:
+        """Return the request for the first page of the deliveries that failed."""
+        path = f"{self.path}?per_page=100&status=failure"
+        return Request("deliveries", path, self.scope, f"{self.needs}: read")
+
+    def page(self, url: str) -> Request:
+        """Return the request for a further page, whose address GitHub gave."""
+        return Request("deliveries", url, self.scope, f"{self.needs}: read")
+
+    def delivery(self, number: int) -> Request:
+        """Return the request for one delivery with its payload."""
+        return Request("delivery", f"{self.path}/{number}", self.scope, f"{self.needs}: read")
+
+    def attempt(self, number: int) -> Request:
+        """Return the request that makes GitHub deliver once more."""
+        return Request("attempt", f"{self.path}/{number}/attempts", self.scope, f"{self.needs}: write")
+
+
+def parse_hook(text: str) -> Hook:
+    """Return the hook that a checked part of the setting names."""
+    parts = text.split("/")
+    if text == "app":
+        return Hook(text, "/app/hook/deliveries", APP, "integration", "the App's own private key")
+    if len(parts) == 2:
+        owner, hook_id = parts
+        path = f"/orgs/{owner}/hooks/{hook_id}/deliveries"
+        needs = "the organisation permission Webhooks (classic: admin:org_hook)"
+        return Hook(text, path, owner, "organization", needs, hook_id)
+    owner, repository, hook_id = parts
+    path = f"/repos/{owner}/{repository}/hooks/{hook_id}/deliveries"
+    needs = "the repository permission Webhooks (classic: repo)"
+    return Hook(text, path, f"{owner}/{repository}", "repository", needs, hook_id)
