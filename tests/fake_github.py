@@ -1,11 +1,11 @@
-"""GitHub's REST API as far as recovery uses it, over real HTTP, with the truth and the troubles that a test gives it."""
+"""GitHub's REST API as far as recovery uses it, over real HTTP, with the truth and the troubles of a test."""
 
 import json
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from aiohttp import web
@@ -138,7 +138,7 @@ class FakeGitHub:
         self.asked.append(request.path)
         if self.troubles:
             status, headers = self.troubles.popleft()
-            return self._answer({"message": "trouble"}, status, **headers)
+            return self._answer({"message": "trouble"}, status, headers)
         if time.time() > self.reset:
             self.used, self.reset = 0, time.time() + 3600
         if request.path != "/rate_limit":
@@ -155,14 +155,16 @@ class FakeGitHub:
             return self._answer({"message": "Bad credentials"}, 401)
         if any(part in request.path for part in self.forbidden):
             permission = {"X-Accepted-GitHub-Permissions": "repository_hooks=read"}
-            return self._answer({"message": "Resource not accessible by personal access token"}, 403, **permission)
+            return self._answer({"message": "Resource not accessible by personal access token"}, 403, permission)
         response: web.StreamResponse = await handler(request)
         return response
 
-    def _answer(self, content: Any, status: int = 200, **headers: str) -> web.Response:
+    def _answer(
+        self, content: Any, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> web.Response:
         limits = {"limit": self.limit, "remaining": max(0, self.limit - self.used), "reset": int(self.reset)}
         told = {f"X-RateLimit-{name}": str(value) for name, value in limits.items()}
-        return web.json_response(content, status=status, headers=told | headers)
+        return web.json_response(content, status=status, headers={**told, **headers})
 
     def _known(self, request: web.Request, content: Any) -> web.Response:
         """Answer with something, or 304 if the asker has it already, which costs nothing."""
@@ -172,7 +174,7 @@ class FakeGitHub:
         if request.headers.get("If-None-Match") == etag:
             self.used -= 1
             return web.Response(status=304, headers={"ETag": etag})
-        return self._answer(content, ETag=etag)
+        return self._answer(content, headers={"ETag": etag})
 
     async def _rate_limit(self, _request: web.Request) -> web.Response:
         return self._answer({"resources": {}})
@@ -186,7 +188,7 @@ class FakeGitHub:
         if place + PAGE < len(shown):
             url = request.url.update_query(cursor=str(place + PAGE))
             link = {"Link": f'<{self.url}{url.raw_path_qs}>; rel="next"'}
-        return self._answer(shown[place : place + PAGE], **link)
+        return self._answer(shown[place : place + PAGE], headers=link)
 
     async def _detail(self, request: web.Request) -> web.Response:
         detail = self.details.get(int(request.match_info["number"]))

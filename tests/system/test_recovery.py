@@ -103,9 +103,9 @@ def never_attempted(history: History, chance: random.Random) -> set[str]:
     stories: dict[object, list[Delivery]] = {}
     for delivery in history.deliveries:
         payload = told(delivery)
-        run, job = payload.get("workflow_run"), payload.get("workflow_job")
-        if run or job:
-            key = (run["id"], run["run_attempt"]) if run else job["id"]
+        run = payload.get("workflow_run")
+        if run or "workflow_job" in payload:
+            key = (run["id"], run["run_attempt"]) if run else payload["workflow_job"]["id"]
             stories.setdefault(key, []).append(delivery)
     ended = [story for story in stories.values() if len(story) > 1 and b'"completed_at":null' not in story[-1].body]
     ended = [story for story in ended if told(story[-1])["action"] == "completed"]
