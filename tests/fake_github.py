@@ -33,7 +33,7 @@ class FakeGitHub:
         self.jobs: dict[int, Payload] = {}
         self.repositories: dict[str, Payload] = {}
         self.forbidden: set[str] = set()
-        """Parts of paths that the token lacks the permission for."""
+        """What the token lacks the permission for: ends of paths, or parts of them that end with a slash."""
         self.tokens = {TOKEN}
         self.token_seconds = 3600.0
         self.minted = 0
@@ -153,7 +153,8 @@ class FakeGitHub:
                 return self._answer({"message": "A JSON web token could not be decoded"}, 401)
         elif token not in self.tokens:
             return self._answer({"message": "Bad credentials"}, 401)
-        if any(part in request.path for part in self.forbidden):
+        path = request.path
+        if any(path.endswith(part) or (part in path and part.endswith("/")) for part in self.forbidden):
             permission = {"X-Accepted-GitHub-Permissions": "repository_hooks=read"}
             return self._answer({"message": "Resource not accessible by personal access token"}, 403, permission)
         response: web.StreamResponse = await handler(request)

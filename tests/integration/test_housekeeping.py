@@ -117,6 +117,39 @@ async def test_a_true_event_after_a_stale_closing_wins(counting: Worker, chores:
     assert figures.total(counted, "promgithub_job_duration_seconds_sum") == 60
 
 
+async def test_true_events_after_stale_closings_leave_the_figures_where_they_would_have_been(
+    counting: Worker, chores: Housekeeping
+) -> None:
+    early = [
+        builders.run(1, status="in_progress"),
+        builders.run(1, attempt=2, status="in_progress", began=100),
+        builders.run(2),
+        builders.job(1, run_id=1),
+        builders.job(2, run_id=2, status="in_progress", started=7, runner=5),
+        builders.job(3, run_id=3, status="waiting", gate=5),
+    ]
+    late = [
+        builders.run(1, status="completed", conclusion="failure", updated=90),
+        builders.run(1, attempt=2, status="completed", conclusion="success", began=100, updated=190),
+        builders.run(2, status="in_progress", updated=5),
+        builders.job(1, run_id=1, status="completed", conclusion="failure", started=7, completed=67, runner=5),
+        builders.job(2, run_id=2, status="completed", conclusion="success", started=7, completed=67, runner=5),
+        builders.job(3, run_id=3, status="in_progress", started=9, runner=6),
+    ]
+    deliveries = [builders.delivery(payload) for payload in (*early, *late)]
+    await counting.count(deliveries)
+    truth = await counting.figures()
+    await counting.clear()
+
+    await counting.count(deliveries[: len(early)])
+    counting.now += 40 * DAY
+    assert await chores.close_stale() == len(early)
+    assert sum(stale(await counting.figures()).values()) == len(early)
+    await counting.count(deliveries[len(early) :])
+    counted = await counting.figures()
+    assert {sample: value for sample, value in counted.items() if sample[0] != "promgithub_stale_total"} == truth
+
+
 async def test_old_news_that_has_just_come_in_is_not_closed_at_once(counting: Worker, chores: Housekeeping) -> None:
     counting.now += 3 * DAY
     await counting.count([builders.delivery(builders.job())])

@@ -352,13 +352,14 @@ async def test_what_github_knows_no_more_is_closed_and_the_true_event_still_wins
     assert figures.total(await counting.figures(), "promgithub_job_status_total", job_conclusion="failure") == 1
 
 
-@pytest.mark.parametrize("hidden", ["the repository", "its runs"])
+@pytest.mark.parametrize("hidden", ["the repository", "/actions/", "/actions/runs"])
 async def test_nothing_is_closed_where_the_token_may_not_look(counting: Worker, api: FakeGitHub, hidden: str) -> None:
     await count_long_ago(counting, builders.run(9, status="in_progress"), builders.job(7, run_id=9))
     if hidden == "the repository":
         del api.repositories["acme/gears"]
     else:
-        api.forbidden.add("/actions/runs")
+        api.forbidden.add(hidden)
+        api.repositories["acme/gears"] = builders.repository()
     async with recovery(api, counting) as recovering:
         corrections = await recovering.reconcile()
     assert corrections.deleted.total() == 0
