@@ -22,7 +22,7 @@ from promgithub.running import load_or_exit, run, say
 from promgithub.standalone import SPOOL, in_directory
 from shared import logs
 from shared.broker import Publisher
-from shared.errors import BrokerUnavailable, PromgithubError, SettingsError, StoreError
+from shared.errors import BrokerUnavailable, PromgithubError, RecoveryError, SettingsError, StoreError
 from shared.settings import ProcessorSettings, StandaloneStoreSettings, parse_duration
 from shared.spool import spool_publisher
 from shared.waiting import is_set_within, unless
@@ -63,6 +63,8 @@ def repeat(
         async with _recovery(settings, data_dir) as recovery:
             while True:
                 errors = await unless(stop, _errors(once(recovery)))
+                if every is None and errors is None:
+                    raise RecoveryError("stopped before the end; what was done until then stays done")
                 if every is None and errors:
                     raise ExceptionGroup("recovery", errors)
                 for error in errors or ():

@@ -11,7 +11,8 @@ PromgithubError
 │   ├── GitHubUnavailable     not reached, or not working; a later attempt may succeed
 │   └── GitHubRefused         it does not let us; the text says what is needed
 │       └── NotOnGitHub       it knows no such thing, or does not show it to us
-├── BusyError                 somebody else does already what only one may do at a time
+├── RecoveryError             a recovery was stopped before its end
+│   └── BusyError             somebody else is at it, which only one may be at a time
 ├── StoreError                the store cannot be used as it is (unreachable in time, wrong schema)
 └── PoisonError               a delivery that can never be processed; `reason` is a short, bounded word for metrics
 """
@@ -61,8 +62,12 @@ class NotOnGitHub(GitHubRefused):
     """GitHub knows no such thing, or does not show it to us: it does not tell the one from the other."""
 
 
-class BusyError(PromgithubError):
-    """Somebody else does already what only one may do at a time."""
+class RecoveryError(PromgithubError):
+    """A recovery was stopped before its end."""
+
+
+class BusyError(RecoveryError):
+    """Somebody else is at it, which only one may be at a time."""
 
 
 class StoreError(PromgithubError):

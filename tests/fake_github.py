@@ -34,6 +34,8 @@ class FakeGitHub:
         self.repositories: dict[str, Payload] = {}
         self.forbidden: set[str] = set()
         """What the token lacks the permission for: ends of paths, or parts of them that end with a slash."""
+        self.broken: set[str] = set()
+        """Ends of paths at which GitHub stumbles each time."""
         self.tokens = {TOKEN}
         self.token_seconds = 3600.0
         self.minted = 0
@@ -136,16 +138,30 @@ class FakeGitHub:
         words = [word for word in request.path.split("/") if word and not word.isdigit()]
         self.requests[f"{request.method} {words[-1]}"] += 1
         self.asked.append(request.path)
+        assert request.headers["X-GitHub-Api-Version"] == "2022-11-28"
+        refusal = self._trouble(request) or self._refusal(request)
+        if refusal is not None:
+            return refusal
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    def _trouble(self, request: web.Request) -> web.Response | None:
+        """Return an answer that has nothing to do with what is asked."""
         if self.troubles:
             status, headers = self.troubles.popleft()
             return self._answer({"message": "trouble"}, status, headers)
+        if request.path.endswith(tuple(self.broken)):
+            return self._answer({"message": "Server Error"}, 502)
         if time.time() > self.reset:
             self.used, self.reset = 0, time.time() + 3600
         if request.path != "/rate_limit":
             if self.used >= self.limit:
                 return self._answer({"message": "API rate limit exceeded"}, 403)
             self.used += 1
-        assert request.headers["X-GitHub-Api-Version"] == "2022-11-28"
+        return None
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        """Return what those are answered who may not ask that."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         asks_as_app = scheme.lower() == "bearer" and token.count(".") == 2
         if request.path.startswith("/app") or request.path.endswith("/installation"):
@@ -157,8 +173,7 @@ class FakeGitHub:
         if any(path.endswith(part) or (part in path and part.endswith("/")) for part in self.forbidden):
             permission = {"X-Accepted-GitHub-Permissions": "repository_hooks=read"}
             return self._answer({"message": "Resource not accessible by personal access token"}, 403, permission)
-        response: web.StreamResponse = await handler(request)
-        return response
+        return None
 
     def _answer(
         self, content: Any, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})

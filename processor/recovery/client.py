@@ -112,6 +112,7 @@ class GitHub:
         self._budgets: dict[str, Budget] = {}
         self._credentials: dict[str, _Credential] = {}
         self._installations: dict[str, _Credential] = {}
+        self._learnt: set[str] = set()
         self._asking = ("", "")
         self._client: aiohttp.ClientSession
 
@@ -187,7 +188,8 @@ class GitHub:
     async def _admitted(self, method: str, credential: _Credential) -> None:
         """Wait until the budget has room for another request."""
         budget = self._budget(credential.name)
-        if budget.limit is None and method == "GET" and credential.name != "app":
+        if method == "GET" and credential.name not in {"app", *self._learnt}:
+            self._learnt.add(credential.name)
             await self._learn(credential)
         while (seconds := budget.wait(self._clock())) > 0:
             if seconds > LONG:

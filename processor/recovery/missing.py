@@ -16,6 +16,9 @@ from processor.events import COUNTED
 from processor.payloads import Timestamp, milliseconds
 from shared.delivery import RECOVERED, Delivery, parse_guid
 
+MOST = 100_000
+"""Events that are gathered at a time; what is left is found the next time, when these have been counted."""
+
 
 class Attempt(msgspec.Struct, frozen=True):
     """An attempt to deliver, as GitHub lists it; its `id` is not that of the event."""
@@ -50,32 +53,38 @@ class Listing:
     since: int
     attempts: int = 0
     newest: int = 0
+    cut_short: bool = False
     failures: dict[UUID, Failure] = field(default_factory=dict)
     succeeded: set[UUID] = field(default_factory=set)
 
-    def add(self, page: Sequence[Attempt]) -> bool:
-        """Add a page, the newest first; return whether what is on the next one can still be after that moment."""
+    def add(self, page: Sequence[Attempt], known: Collection[UUID]) -> bool:
+        """Add a page, the newest first; return whether what is on the next one can still be after that moment.
+
+        `known` are the events on the page that have been counted.
+        """
         for attempt in page:
             at = milliseconds(attempt.delivered_at) or 0
             if at < self.since:
                 return False
             self.newest = max(self.newest, at)
-            self._add(attempt, at)
-        return bool(page)
+            self._add(attempt, at, known)
+        self.cut_short = len(self.failures) + len(self.succeeded) >= MOST
+        return bool(page) and not self.cut_short
 
     def missing(self) -> list[Failure]:
         """Return the events that failed and count for something here, the oldest first: GitHub soon forgets them."""
         return sorted((one for guid, one in self.failures.items() if guid not in self.succeeded), key=lambda f: f.at)
 
-    def _add(self, attempt: Attempt, at: int) -> None:
+    def _add(self, attempt: Attempt, at: int, known: Collection[UUID]) -> None:
         guid = parse_guid(attempt.guid)
         if guid is None or attempt.event not in COUNTED:
             return
+        self.attempts += not attempt.succeeded
+        if guid in known:
+            return
         if attempt.succeeded:
             self.succeeded.add(guid)
-            return
-        self.attempts += 1
-        if guid not in self.failures:  # the first to be listed is the latest
+        elif guid not in self.failures:  # the first to be listed is the latest
             self.failures[guid] = Failure(attempt.id, guid, attempt.event, at)
 
 
@@ -84,9 +93,9 @@ def attempts(page: Any) -> list[Attempt]:
     return msgspec.convert(page, list[Attempt])
 
 
-def without(failures: Iterable[Failure], known: Collection[UUID]) -> list[Failure]:
-    """Return the failures that have not been counted by another way."""
-    return [failure for failure in failures if failure.guid not in known]
+def guids(page: Iterable[Attempt]) -> set[UUID]:
+    """Return the GUIDs on a page."""
+    return {guid for attempt in page if (guid := parse_guid(attempt.guid)) is not None}
 
 
 class _Request(msgspec.Struct, frozen=True):

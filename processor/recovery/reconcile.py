@@ -14,6 +14,7 @@ from processor.recovery.answers import job_news, run_news
 from processor.recovery.client import GitHub
 from processor.recovery.redeliver import publish
 from processor.recovery.requests import Request
+from processor.recovery.setbacks import Setbacks
 from processor.recovery.turn import check
 from processor.series import BranchPolicy, Tally
 from processor.store import Store, recovery
@@ -74,6 +75,7 @@ class Reconcile:
         self._outcome = Corrections()
         self._repositories: dict[str, _Object | None] = {}
         self._shown: set[str] = set()
+        self._setbacks = Setbacks()
 
     async def run(self) -> Corrections:
         """Ask about all that look stuck now; return what came of it.
@@ -86,14 +88,21 @@ class Reconcile:
         while runs := await self._open_runs(window):
             for key, run in runs.items():
                 check(self._lease)
-                await self._run(key, run)
+                with self._setbacks.tolerated():
+                    await self._run(key, run)
         while jobs := await self._open_jobs(window):
             for attempt, group in _by_attempt(jobs).items():
                 check(self._lease)
-                await self._jobs(attempt, group)
+                with self._setbacks.tolerated():
+                    await self._jobs(attempt, group)
+        self._setbacks.raise_last()
         return self._outcome
 
     async def _run(self, key: RunKey, run: Run) -> None:
+        # Noted before, so that what GitHub cannot answer does not come first the next time too.
+        async with self._store.connection() as connection:
+            await recovery.asked_runs(connection, [key], self._now())
+        self._outcome.asked += 1
         name, (run_id, attempt) = run.naming.repository, key
         repository = await self._repository(name)
         if repository is not None:
@@ -106,11 +115,11 @@ class Reconcile:
                 self._give_up(name, error)
             except PoisonError as error:
                 _log.warning("GitHub's answer about a run makes no sense", run_id=run_id, error=str(error))
-        async with self._store.connection() as connection:
-            await recovery.asked_runs(connection, [key], self._now())
-        self._outcome.asked += 1
 
     async def _jobs(self, attempt: _Attempt, jobs: Mapping[int, Job]) -> None:
+        async with self._store.connection() as connection:
+            await recovery.asked_jobs(connection, list(jobs), self._now())
+        self._outcome.asked += len(jobs)
         repository = await self._repository(attempt[0])
         if repository is not None:
             try:
@@ -119,9 +128,6 @@ class Reconcile:
                     await self._job(job_id, job, repository, listed.get(job_id))
             except GitHubRefused as error:
                 self._give_up(attempt[0], error)
-        async with self._store.connection() as connection:
-            await recovery.asked_jobs(connection, list(jobs), self._now())
-        self._outcome.asked += len(jobs)
 
     async def _job(self, job_id: int, job: Job, repository: _Object, listed: _Object | None) -> None:
         try:

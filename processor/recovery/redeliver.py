@@ -11,7 +11,8 @@ import msgspec
 from processor.lease import Lease
 from processor.recovery.client import GitHub
 from processor.recovery.hooks import Hook
-from processor.recovery.missing import Failure, Listing, attempts, recovered, without
+from processor.recovery.missing import Failure, Listing, attempts, guids, recovered
+from processor.recovery.setbacks import Setbacks
 from processor.recovery.turn import check
 from processor.store import Store, recovery
 from shared.broker import Publisher
@@ -22,9 +23,6 @@ from shared.waiting import pauses
 
 OVERLAP = timedelta(minutes=10)
 """How far before the cursor a list is read again: what is delivered at the same time is not listed at the same time."""
-
-CHUNK = 500
-"""Failures that are looked up in the store together."""
 
 PATIENCE = 60.0
 """Seconds that a full queue or an absent broker is waited for."""
@@ -86,15 +84,16 @@ class Redeliver:
         listing = Listing(0 if cursor is None else cursor - int(OVERLAP.total_seconds() * 1000))
         await self._list(hook, listing)
         outcome.failed = listing.attempts
-        failures = listing.missing()
-        for start in range(0, len(failures), CHUNK):
-            outcome.missing += await self._unknown(failures[start : start + CHUNK])
+        outcome.missing = listing.missing()
         if self._dry_run:
             return
+        setbacks = Setbacks()
         for failure in outcome.missing:
             check(self._lease)
-            await self._one(hook, failure, outcome)
-        if listing.newest:
+            with setbacks.tolerated():
+                await self._one(hook, failure, outcome)
+        setbacks.raise_last()
+        if listing.newest and not listing.cut_short:
             async with self._store.connection() as connection:
                 await recovery.move_cursor(connection, hook.name, listing.newest)
 
@@ -104,17 +103,14 @@ class Redeliver:
             check(self._lease)
             page, more = await self._github.page(request)
             try:
-                goes_on = listing.add(attempts(page))
+                listed = attempts(page)
             except msgspec.ValidationError as error:
                 raise GitHubUnavailable(f"{request.path}: this is no list of deliveries ({error})") from error
-            if not goes_on or more is None:
+            async with self._store.connection() as connection:
+                known = await recovery.known(connection, guids(listed))
+            if not listing.add(listed, known) or more is None:
                 return
             request = hook.page(more)
-
-    async def _unknown(self, failures: Sequence[Failure]) -> list[Failure]:
-        async with self._store.connection() as connection:
-            known = await recovery.known(connection, {failure.guid for failure in failures})
-        return without(failures, known)
 
     async def _one(self, hook: Hook, failure: Failure, outcome: Outcome) -> None:
         try:

@@ -15,9 +15,6 @@ from processor.store.batch import JOB_DECODER, RUN_DECODER
 from processor.store.engine import dialect_of
 from processor.store.tables import cursors, deliveries, jobs, runs
 
-CHUNK = 500
-"""IDs that are looked up in one statement."""
-
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -30,12 +27,7 @@ class Window:
 
 async def known(connection: AsyncConnection, ids: Collection[UUID]) -> set[UUID]:
     """Return which of these deliveries have been counted."""
-    found: set[UUID] = set()
-    wanted = sorted(ids)
-    for start in range(0, len(wanted), CHUNK):
-        chunk = wanted[start : start + CHUNK]
-        found.update(await connection.scalars(select(deliveries.c.id).where(deliveries.c.id.in_(chunk))))
-    return found
+    return set(await connection.scalars(select(deliveries.c.id).where(deliveries.c.id.in_(ids))))
 
 
 async def cursor(connection: AsyncConnection, hook: str) -> int | None:

@@ -239,6 +239,34 @@ async def test_what_cannot_be_fetched_or_kept_does_not_hold_up_the_rest(counting
     assert (done.recovered, done.lost) == (1, 2)
 
 
+async def test_what_github_itself_stumbles_over_is_left_for_later_and_the_rest_is_done(
+    counting: Worker, api: FakeGitHub
+) -> None:
+    numbers = [api.failed(delivery, NOW + 700 * place) for place, delivery in enumerate(pushes(3))]
+    api.broken.add(f"/{numbers[0]}")
+    async with recovery(api, counting) as recovering:
+        (first,) = await recovering.redeliver()
+        assert (first.recovered, type(first.error)) == (2, GitHubUnavailable)
+        api.broken.clear()
+        (second,) = await recovering.redeliver()
+        assert (second.recovered, second.error) == (1, None)
+        api.broken.add("")
+        asked = sum(api.requests.values())
+        (third,) = await recovering.redeliver()
+        assert isinstance(third.error, GitHubUnavailable)
+        assert sum(api.requests.values()) == asked + 5
+
+
+async def test_a_run_that_github_stumbles_over_does_not_hold_up_the_others(counting: Worker, api: FakeGitHub) -> None:
+    await count_long_ago(counting, *(builders.run(number, status="in_progress") for number in (1, 2)))
+    api.knows([builders.run(2, status="completed", conclusion="success", updated=90)])
+    api.broken.add("/runs/1/attempts/1")
+    async with recovery(api, counting) as recovering:
+        with pytest.raises(GitHubUnavailable):
+            await recovering.reconcile()
+    assert figures.total(await counting.figures(), "promgithub_workflow_status_total", conclusion="success") == 1
+
+
 async def test_github_is_asked_to_deliver_once_more_instead(counting: Worker, api: FakeGitHub) -> None:
     number = api.failed(pushes(1)[0], NOW)
     async with recovery(api, counting) as recovering:
@@ -392,15 +420,14 @@ async def test_a_zombie_that_github_takes_for_running_is_left_to_age_which_close
 
 async def test_after_a_crash_in_the_middle_those_not_asked_about_come_first(counting: Worker, api: FakeGitHub) -> None:
     await count_long_ago(counting, *(builders.run(number, status="in_progress") for number in (1, 2, 3)))
-    api.knows([builders.run(number, status="in_progress") for number in (1, 2)])
-    api.knows([builders.run(3, status="completed", conclusion="success", updated=90)])
+    api.knows([builders.run(number, status="in_progress") for number in (2, 3)])
     async with recovery(api, counting, Queue(counting, breaks_after=0)) as recovering:
         with pytest.raises(asyncio.CancelledError):
             await recovering.reconcile()
     api.asked.clear()
     async with recovery(api, counting) as recovering:
         assert (await recovering.reconcile()).corrected == 1
-    assert next(path for path in api.asked if "/runs/" in path).split("/")[6] == "3"
+    assert next(path for path in api.asked if "/runs/" in path).split("/")[6] == "2"
 
 
 async def test_a_broker_that_is_away_ends_it_with_what_was_done_kept(

@@ -32,7 +32,7 @@ def attempt(number: int, guid: str, *, seconds: float = 0, event: str = "push", 
 
 def listing(*items: Payload, since: float = 0) -> Listing:
     made = Listing(int((START.timestamp() + since) * 1000))
-    made.add(attempts(list(items)))
+    made.add(attempts(list(items)), ())
     return made
 
 
@@ -61,8 +61,8 @@ def test_the_oldest_come_first_as_github_forgets_them_first() -> None:
 
 def test_a_list_is_read_until_it_comes_to_what_was_seen_to_before() -> None:
     made = Listing(int((START.timestamp() + 10) * 1000))
-    assert made.add(attempts([attempt(3, ONE, seconds=30)]))
-    assert not made.add(attempts([attempt(2, OTHER, seconds=10), attempt(1, OTHER, seconds=9)]))
+    assert made.add(attempts([attempt(3, ONE, seconds=30)]), ())
+    assert not made.add(attempts([attempt(2, OTHER, seconds=10), attempt(1, OTHER, seconds=9)]), ())
     assert len(made.missing()) == 2
     assert made.newest == int((START.timestamp() + 30) * 1000)
 
