@@ -87,7 +87,9 @@ class Lease:
             # Counted from before the question: the database counts from some moment after that.
             self._until = asked + TTL - MARGIN if held else float("-inf")
         if self.held != had:
-            _log.info("took the lease" if self.held else "lost the lease", lease=self.name)
+            # The others are taken for minutes only, again and again.
+            say = _log.info if self.name == NAME else _log.debug
+            say("took the lease" if self.held else "lost the lease", lease=self.name)
 
     async def _find_dead(self, connection: AsyncConnection) -> leases.Grant | None:
         """Return the grant of another that was seen for as long as a lease lasts without being renewed."""

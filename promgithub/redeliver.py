@@ -40,6 +40,8 @@ def command(
 
 
 def _show(outcome: Outcome, *, dry_run: bool, asked: bool) -> None:
+    if outcome.error is not None and not outcome.failed:
+        return  # the error says it all
     if dry_run:
         for failure in outcome.missing:
             when = datetime.fromtimestamp(failure.at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,7 +12,8 @@ from processor.recovery.requests import APP, Request
 class Hook:
     """A hook: its name in the setting, the path of its deliveries, and as whom they are asked for.
 
-    `target` is what GitHub calls the kind of its owner in `X-GitHub-Hook-Installation-Target-Type`.
+    `target` is what GitHub calls the kind of its owner in `X-GitHub-Hook-Installation-Target-Type`; `needs` is the
+    permission, with a place for `read` or `write`.
     """
 
     name: str
@@ -25,19 +26,19 @@ class Hook:
     def failures(self) -> Request:
         """Return the request for the first page of the deliveries that failed."""
         path = f"{self.path}?per_page=100&status=failure"
-        return Request("deliveries", path, self.scope, f"{self.needs}: read")
+        return Request("deliveries", path, self.scope, self.needs.format("read"))
 
     def page(self, url: str) -> Request:
         """Return the request for a further page, whose address GitHub gave."""
-        return Request("deliveries", url, self.scope, f"{self.needs}: read")
+        return Request("deliveries", url, self.scope, self.needs.format("read"))
 
     def delivery(self, number: int) -> Request:
         """Return the request for one delivery with its payload."""
-        return Request("delivery", f"{self.path}/{number}", self.scope, f"{self.needs}: read")
+        return Request("delivery", f"{self.path}/{number}", self.scope, self.needs.format("read"))
 
     def attempt(self, number: int) -> Request:
         """Return the request that makes GitHub deliver once more."""
-        return Request("attempt", f"{self.path}/{number}/attempts", self.scope, f"{self.needs}: write")
+        return Request("attempt", f"{self.path}/{number}/attempts", self.scope, self.needs.format("write"))
 
 
 def parse_hook(text: str) -> Hook:
@@ -48,9 +49,9 @@ def parse_hook(text: str) -> Hook:
     if len(parts) == 2:
         owner, hook_id = parts
         path = f"/orgs/{owner}/hooks/{hook_id}/deliveries"
-        needs = "the organisation permission Webhooks (classic: admin:org_hook)"
+        needs = "the organisation permission Webhooks: {} (classic: admin:org_hook)"
         return Hook(text, path, owner, "organization", needs, hook_id)
     owner, repository, hook_id = parts
     path = f"/repos/{owner}/{repository}/hooks/{hook_id}/deliveries"
-    needs = "the repository permission Webhooks (classic: repo)"
+    needs = "the repository permission Webhooks: {} (classic: repo)"
     return Hook(text, path, f"{owner}/{repository}", "repository", needs, hook_id)
