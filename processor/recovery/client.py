@@ -65,8 +65,9 @@ class _Session(GitHubAPI):
     def __init__(
         self, client: aiohttp.ClientSession, heard: Callable[[int, Mapping[str, str]], None], **credential: Any
     ) -> None:
-        super().__init__(client, "promgithub", cache=_Memory(), **credential)
+        super().__init__(client, "promgithub", **credential)
         self._heard = heard
+        self._memory = _Memory()
 
     async def _request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
@@ -76,8 +77,9 @@ class _Session(GitHubAPI):
         self._heard(status, answered)
         return status, answered, content
 
-    async def call(self, method: str, path: str) -> tuple[Any, str | None]:
-        """Return the decoded answer, and the address of the next page if there is one."""
+    async def call(self, method: str, path: str, *, remember: bool) -> tuple[Any, str | None]:
+        """Return the decoded answer, and the address of the next page if there is one; one call at a time."""
+        self._cache = self._memory if remember else None
         data: Any = b"" if method == "GET" else {}
         answer, more, _ = await self._make_request(method, path, {}, data, sansio.accept_format())
         return answer, more
@@ -183,7 +185,7 @@ class GitHub:
             await self._sleep(self._pace.wait(method, self._clock()))
             self._asking = (request.endpoint, credential.name)
             self._budget(credential.name).spend()
-            return await credential.session.call(method, request.path)
+            return await credential.session.call(method, request.path, remember=request.again)
 
     async def _admitted(self, method: str, credential: _Credential) -> None:
         """Wait until the budget has room for another request."""
@@ -207,7 +209,7 @@ class GitHub:
         endpoint, name = self._asking
         self._metrics.requests.labels(endpoint, str(status)).inc()
         budget = self._budget(name)
-        budget.hear(headers)
+        budget.hear(headers, self._clock())
         if budget.limit is not None and budget.remaining is not None:
             kind = name.partition(" ")[0]
             self._metrics.limit.labels(kind).set(budget.limit)

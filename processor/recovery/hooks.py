@@ -26,7 +26,7 @@ class Hook:
     def failures(self) -> Request:
         """Return the request for the first page of the deliveries that failed."""
         path = f"{self.path}?per_page=100&status=failure"
-        return Request("deliveries", path, self.scope, self.needs.format("read"))
+        return Request("deliveries", path, self.scope, self.needs.format("read"), again=True)
 
     def page(self, url: str) -> Request:
         """Return the request for a further page, whose address GitHub gave."""

@@ -6,6 +6,8 @@ https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-
 
 import random
 from collections.abc import Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 
 SECONDARY_PAUSE = 60.0
 """Seconds after a secondary limit that does not say how long; twice as long each time (GitHub docs, same page)."""
@@ -21,6 +23,9 @@ BURST = 300.0
 
 POINTS_A_SECOND = 9.0
 """Points that come back: with the burst, no minute has more than 840."""
+
+WINDOW = 3600.0
+"""Seconds after which a limit is reset at the latest (GitHub docs, "Rate limits")."""
 
 BETWEEN_POSTS = 1.0
 """Seconds between requests that change something (GitHub docs, "Best practices")."""
@@ -42,13 +47,12 @@ class Budget:
         self.remaining: int | None = None
         self._reset = 0.0
 
-    def hear(self, headers: Mapping[str, str]) -> None:
-        """Take over what an answer says of the limit; Enterprise Server may say nothing."""
-        try:
-            told = tuple(int(headers[f"x-ratelimit-{name}"]) for name in ("limit", "remaining", "reset"))
-        except (KeyError, ValueError):
-            return
-        self.limit, self.remaining, self._reset = told
+    def hear(self, headers: Mapping[str, str], now: float) -> None:
+        """Take over what an answer at `now` (Unix seconds) says of the limit; Enterprise Server may say nothing."""
+        reset = _seconds_to_reset(headers, now)
+        limit, remaining = (_seconds(headers.get(f"x-ratelimit-{name}")) for name in ("limit", "remaining"))
+        if limit is not None and remaining is not None and reset is not None:
+            self.limit, self.remaining, self._reset = int(limit), int(remaining), now + reset
 
     def spend(self) -> None:
         """Count a request that is about to be made; its answer may never come."""
@@ -60,7 +64,7 @@ class Budget:
         if self.limit is None or self.remaining is None or now > self._reset:
             return 0.0
         others = self.limit - max(1, int(self.limit * self._share))
-        return 0.0 if self.remaining > others else self._reset - now + 1
+        return 0.0 if self.remaining > others else min(WINDOW, self._reset - now) + 1
 
 
 class Pace:
@@ -78,7 +82,7 @@ class Pace:
         self._at = max(self._at, now)
         wait = max(0.0, -self._points / POINTS_A_SECOND)
         if method == "POST":
-            wait = max(wait, self._posted_at + BETWEEN_POSTS - now)
+            wait = max(wait, min(BETWEEN_POSTS, self._posted_at + BETWEEN_POSTS - now))
             self._posted_at = now + wait
         return wait
 
@@ -100,12 +104,22 @@ def _after_a_limit(status: int, headers: Mapping[str, str], message: str, attemp
     asked = _seconds(headers.get("retry-after"))
     if asked is not None:
         return asked
-    reset = _seconds(headers.get("x-ratelimit-reset"))
+    reset = _seconds_to_reset(headers, now)
     if headers.get("x-ratelimit-remaining") == "0" and reset is not None:
-        return max(1.0, reset - now + 1)
+        return reset + 1
     if status == 429 or "rate limit" in message.lower() or "abuse" in message.lower():
         return _growing(SECONDARY_PAUSE, attempt)
     return None  # forbidden, and for good
+
+
+def _seconds_to_reset(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds until the limit is reset, by GitHub's own clock if the answer tells the time."""
+    reset = _seconds(headers.get("x-ratelimit-reset"))
+    if reset is None:
+        return None
+    with suppress(KeyError, ValueError):
+        now = parsedate_to_datetime(headers["date"]).timestamp()
+    return max(0.0, reset - now)
 
 
 def _growing(first: float, attempt: int) -> float:

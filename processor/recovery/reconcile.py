@@ -161,7 +161,7 @@ class Reconcile:
         """
         if name not in self._repositories:
             try:
-                answer = await self._github.get(Request("repository", f"/repos/{name}", name, _METADATA))
+                answer = await self._github.get(Request("repository", f"/repos/{name}", name, _METADATA, again=True))
                 self._repositories[name] = answer
             except GitHubRefused as error:
                 self._give_up(name, error)
@@ -217,7 +217,7 @@ class Reconcile:
 
 
 def _about(repository: str, endpoint: str, path: str) -> Request:
-    return Request(endpoint, f"/repos/{repository}/actions/{path}", repository, _ACTIONS)
+    return Request(endpoint, f"/repos/{repository}/actions/{path}", repository, _ACTIONS, again=True)
 
 
 def _by_attempt(jobs: Mapping[int, Job]) -> Mapping[_Attempt, Mapping[int, Job]]:

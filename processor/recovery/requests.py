@@ -10,10 +10,12 @@ APP = ""
 class Request:
     """A request: a word for metrics, the path or URL, for whom, and which permission it takes.
 
-    `scope` is the repository (`acme/gears`) or organisation (`acme`) that it is about, or `APP`.
+    `scope` is the repository (`acme/gears`) or organisation (`acme`) that it is about, or `APP`. `again`: whether the
+    same is asked again and again, so that it pays to remember the answer.
     """
 
     endpoint: str
     path: str
     scope: str
     needs: str
+    again: bool = False

@@ -201,7 +201,7 @@ def headers(**told: object) -> dict[str, str]:
 def test_a_budget_is_a_share_of_the_limit_and_what_others_use_counts_too() -> None:
     budget = Budget(0.5)
     assert budget.wait(0) == 0
-    budget.hear(headers(limit=100, remaining=52, reset=1000))
+    budget.hear(headers(limit=100, remaining=52, reset=1000), 400)
     assert budget.wait(400) == 0
     budget.spend()
     assert budget.wait(400) == 0
@@ -210,9 +210,16 @@ def test_a_budget_is_a_share_of_the_limit_and_what_others_use_counts_too() -> No
     assert budget.wait(1001) == 0
 
 
+def test_a_clock_that_is_wrong_does_not_matter_to_the_budget() -> None:
+    budget = Budget(0.5)
+    told = {"date": "Thu, 01 Jan 1970 00:06:40 GMT", **headers(limit=100, remaining=50, reset=1000)}
+    budget.hear(told, 90_000)
+    assert budget.wait(90_000) == 601
+
+
 def test_without_a_limit_there_is_nothing_to_wait_for() -> None:
     budget = Budget(0.5)
-    budget.hear({})
+    budget.hear({}, 0)
     budget.spend()
     assert budget.wait(0) == 0
 

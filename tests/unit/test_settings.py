@@ -19,6 +19,7 @@ from shared.settings import (
     format_duration,
     load,
     parse_duration,
+    split_list,
     unknown_variables,
 )
 
@@ -99,6 +100,11 @@ def test_a_wrong_value_is_named_with_what_it_takes(
         ("BATCH_SIZE", "0"),
         ("EVENT_WORKERS", "65"),
         ("MAX_SERIES", "many"),
+        ("GITHUB_HOOKS", "gears"),
+        ("GITHUB_HOOKS", "acme/gears/7, acme/gears/hooks/7"),
+        ("GITHUB_API_BUDGET", "0"),
+        ("GITHUB_API_BUDGET", "1.5"),
+        ("RECONCILE_AFTER", "soon"),
     ],
 )
 def test_a_wrong_value_of_the_processor_is_named(
@@ -107,6 +113,32 @@ def test_a_wrong_value_of_the_processor_is_named(
     given_variables.setenv(f"{PREFIX}{variable}", value)
     (line,) = problems(ProcessorSettings)
     assert line.startswith(f"{PREFIX}{variable}: got {value!r}, takes ")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"GITHUB_TOKEN": "t", "GITHUB_APP_ID": "1"}, "GITHUB_TOKEN: set, and an App too"),
+        ({"GITHUB_APP_ID": "1"}, "GITHUB_APP_KEY: not set; an App takes its ID and its private key"),
+        ({"GITHUB_APP_KEY": "k"}, "GITHUB_APP_ID: not set; an App takes its ID and its private key"),
+        (
+            {"GITHUB_TOKEN": "t", "GITHUB_HOOKS": "acme/7,app"},
+            "GITHUB_HOOKS: has app, which takes",
+        ),
+    ],
+)
+def test_credentials_for_github_have_to_go_together(
+    given_variables: pytest.MonkeyPatch, given: dict[str, str], problem: str
+) -> None:
+    for variable, value in given.items():
+        given_variables.setenv(f"{PREFIX}{variable}", value)
+    (line,) = problems(ProcessorSettings)
+    assert line.startswith(f"{PREFIX}{problem}")
+
+
+def test_hooks_are_given_with_commas_in_between(given_variables: pytest.MonkeyPatch) -> None:
+    given_variables.setenv("PROMGITHUB_GITHUB_HOOKS", "acme/gears/7, acme/8 ,acme/gears/7")
+    assert split_list(load(ProcessorSettings).github_hooks) == ("acme/gears/7", "acme/8")
 
 
 def test_every_problem_is_reported_at_once(given_variables: pytest.MonkeyPatch) -> None:
