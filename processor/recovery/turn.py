@@ -39,6 +39,7 @@ async def _refusal(store: Store, lease: Lease) -> BusyError | StoreError:
         return StoreError("the database cannot be reached")
     async with store.connection() as connection:
         grant = await leases.granted(connection, lease.name)
+    holder = grant.holder if grant else "somebody else"
     return BusyError(
-        f"{lease.name}: {grant.holder if grant else 'somebody else'} is at it right now, so there is no need to"
+        f"{lease.name}: {holder} is at it right now, so there is no need to; if that one fails, try again later"
     )

@@ -127,10 +127,19 @@ class HandedOut:
 
 def adapt(connection: sqlite3.Connection) -> None:
     """Add what a file of an earlier release lacks."""
-    for table in ("deliveries", "dead_letters"):
-        columns = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
-        if "source" not in columns:
+    if not _without_source(connection):
+        return
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")  # another process may be about to do the same
+        for table in _without_source(connection):
             connection.execute(f"ALTER TABLE {table} ADD COLUMN source TEXT")
+
+
+def _without_source(connection: sqlite3.Connection) -> list[str]:
+    tables = ("deliveries", "dead_letters")
+    return [
+        one for one in tables if "source" not in {row[1] for row in connection.execute(f"PRAGMA table_info({one})")}
+    ]
 
 
 def load(connection: sqlite3.Connection, generation: int) -> State:

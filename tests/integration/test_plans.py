@@ -1,12 +1,13 @@
 """What must follow the open work and not the history uses the indexes made for it: PostgreSQL keeps count."""
 
+import uuid
 from datetime import timedelta
 
 from sqlalchemy import text
 
 from processor.housekeeping import Housekeeping
 from processor.lease import NAME, Lease
-from processor.store import leases
+from processor.store import leases, recovery
 from tests import builders
 from tests.github import until
 from tests.worker import HOLDER, Worker, worker
@@ -57,6 +58,13 @@ async def test_counting_scraping_and_chores_never_read_the_history_from_end_to_e
         )
         assert await chores.close_stale() > 0
         await chores.forget()
+        now = int((counting.now + 700) * 1000)
+        async with counting.store.connection() as connection:
+            window = recovery.Window(now, now, 200)
+            stuck = await recovery.open_runs(connection, window), await recovery.open_jobs(connection, window)
+            await recovery.asked_runs(connection, list(stuck[0]), now)
+            await recovery.asked_jobs(connection, list(stuck[1]), now)
+            assert len(await recovery.known(connection, [uuid.uuid4() for _ in range(100)])) == 0
         await counting.engine.dispose()
 
         async def reported() -> dict[str, tuple[int, int]] | None:

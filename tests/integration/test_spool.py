@@ -21,7 +21,8 @@ from structlog.testing import capture_logs
 from shared.broker import Batch, Consumer
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, QueueFull, SettingsError
-from shared.spool import SpoolBroker
+from shared.spool import SpoolBroker, spool_publisher
+from shared.spool.rows import SCHEMA
 
 SOON = 10.0
 A_MOMENT = 0.2
@@ -586,6 +587,27 @@ async def test_closing_a_file_that_is_held_up_ends_within_seconds_and_confirms_n
                     break
             except SettingsError:  # the thread still has it
                 await asyncio.sleep(0.1)
+
+
+async def test_a_file_of_a_release_that_knew_no_source_is_read_and_written(tmp_path: Path) -> None:
+    old, new = push(), replace(push(), source="recovered")
+    with closing(sqlite3.connect(tmp_path / "deliveries.db")) as connection, connection:
+        connection.executescript(SCHEMA.replace("    source TEXT,\n", ""))
+        values = (old.id, old.event, old.body, old.received_at)
+        connection.execute("INSERT INTO deliveries (id, event, body, received_at) VALUES (?, ?, ?, ?)", values)
+    async with spool_publisher(tmp_path, 10) as publisher:
+        await publisher.publish(new)
+    async with opened(tmp_path) as spool:
+        assert list((await held(spool, 2)).deliveries) == [old, new]
+
+
+async def test_a_publisher_beside_it_is_refused_when_the_queue_is_full(tmp_path: Path) -> None:
+    async with opened(tmp_path) as spool:
+        await spool.publish(push())
+        async with spool_publisher(tmp_path, 2) as publisher:
+            await publisher.publish(push())
+            with pytest.raises(QueueFull):
+                await publisher.publish(push())
 
 
 @contextmanager

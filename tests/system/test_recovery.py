@@ -14,7 +14,9 @@ import pytest
 import pytest_asyncio
 
 from promgithub.simulation.histories import Historian, History
+from promgithub.standalone import SPOOL
 from shared.delivery import Delivery
+from shared.spool import SpoolBroker
 from tests import builders, figures
 from tests.fake_github import HOOK, TOKEN, FakeGitHub
 from tests.github import SECRET, GitHub, until
@@ -176,6 +178,23 @@ async def test_a_processor_with_a_token_recovers_by_itself(
     assert figures.total(counted, "promgithub_job_queued") == 0
     assert figures.total(counted, "promgithub_github_api_limit") == api.limit
     assert figures.total(counted, "promgithub_recovery_last_success_timestamp_seconds", task="redeliver") > 0
+
+
+async def test_a_command_that_waits_for_github_ends_at_once_when_it_is_told_to(
+    api: FakeGitHub, launcher: Launcher, tmp_path: Path
+) -> None:
+    spool = SpoolBroker(tmp_path / "data" / SPOOL, 10, 1)  # a standalone promgithub that has stopped
+    await spool.start()
+    await spool.close()
+    api.troubles.extend([(200, {}), (429, {"Retry-After": "3600"})])
+    process = launcher.start("redeliver", "--data-dir", str(tmp_path / "data"), **reached(api))
+    await until(lambda: _asked(api, "GET deliveries"), 20)
+    assert await process.terminate(within=10) == 1
+    assert "promgithub: stopped before the end" in process.log
+
+
+async def _asked(api: FakeGitHub, what: str) -> bool | None:
+    return api.requests[what] > 0 or None
 
 
 async def _shows(github: GitHub, form: Form, name: str, value: float) -> bool | None:
