@@ -281,6 +281,17 @@ async def test_github_is_asked_to_deliver_once_more_instead(counting: Worker, ap
     assert figures.total(await counting.figures(), "promgithub_push_total") == 0
 
 
+async def test_the_hook_of_an_app_is_asked_about_as_the_app_itself(
+    counting: Worker, api: FakeGitHub, app_key: str
+) -> None:
+    api.failed(pushes(1)[0], NOW)
+    app: dict[str, Any] = {"github_token": None, "github_app_id": "Iv1.abc", "github_app_key": app_key}
+    async with recovery(api, counting, github_hooks="app", **app) as recovering:
+        (done,) = await recovering.redeliver()
+    assert (done.recovered, done.error, api.minted) == (1, None, 0)
+    assert {path.split("/")[1] for path in api.asked} == {"app"}
+
+
 async def test_a_hook_that_may_not_be_seen_is_named_and_the_others_are_recovered(
     counting: Worker, api: FakeGitHub
 ) -> None:
