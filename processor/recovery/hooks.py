@@ -49,9 +49,9 @@ def parse_hook(text: str) -> Hook:
     if len(parts) == 2:
         owner, hook_id = parts
         path = f"/orgs/{owner}/hooks/{hook_id}/deliveries"
-        needs = "the organisation permission Webhooks: {} (classic: admin:org_hook)"
+        needs = "the organisation permission Webhooks: {} (classic: admin:org_hook) of an owner"
         return Hook(text, path, owner, "organization", needs, hook_id)
     owner, repository, hook_id = parts
     path = f"/repos/{owner}/{repository}/hooks/{hook_id}/deliveries"
-    needs = "the repository permission Webhooks: {} (classic: repo)"
+    needs = "the repository permission Webhooks: {} (classic: repo) of an administrator"
     return Hook(text, path, f"{owner}/{repository}", "repository", needs, hook_id)
