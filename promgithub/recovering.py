@@ -30,13 +30,21 @@ from shared.waiting import is_set_within, unless
 CONNECT_SECONDS = 10.0
 """How long RabbitMQ is waited for."""
 
+
+def _duration(text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise typer.BadParameter(f"got {text!r}, takes a number and a unit s, m, h or d, such as 5m") from None
+
+
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Data directory of a standalone promgithub, running or stopped, instead of the servers."),
 ]
 Every = Annotated[
     timedelta | None,
-    typer.Option(parser=parse_duration, metavar="DURATION", help="Do it again and again, so long after the last time."),
+    typer.Option(parser=_duration, metavar="DURATION", help="Do it again and again, so long after the last time."),
 ]
 
 

@@ -39,6 +39,9 @@ practices"), and an ETag holds for one token only (https://github.com/github/doc
 ATTEMPTS = 5
 """How often a request is made that fails for no fault of its own."""
 
+FRESH = 60.0
+"""Seconds for which it is believed how much of the limit is left; another process may use the same token."""
+
 LONG = 30.0
 """Seconds of waiting that are worth a line in the log."""
 
@@ -114,7 +117,6 @@ class GitHub:
         self._budgets: dict[str, Budget] = {}
         self._credentials: dict[str, _Credential] = {}
         self._installations: dict[str, _Credential] = {}
-        self._learnt: set[str] = set()
         self._asking = ("", "")
         self._client: aiohttp.ClientSession
 
@@ -161,7 +163,6 @@ class GitHub:
         """Ask until there is an answer, or asking again would not help. Raises `HTTPException` if it is a refusal."""
         for attempt in range(1, ATTEMPTS + 1):
             failure = None
-            await self._admitted(method, credential)
             try:
                 return await self._once(method, request, credential)
             except HTTPException as error:
@@ -181,17 +182,23 @@ class GitHub:
         raise GitHubUnavailable(f"{request.path}: GitHub does not answer as it should ({status or message})")
 
     async def _once(self, method: str, request: Request, credential: _Credential) -> tuple[Any, str | None]:
-        async with self._turn:
-            await self._sleep(self._pace.wait(method, self._clock()))
-            self._asking = (request.endpoint, credential.name)
-            self._budget(credential.name).spend()
-            return await credential.session.call(method, request.path, remember=request.again)
+        """Ask once, when it is our turn and the budget has room: somebody else may have taken that meanwhile."""
+        while True:
+            await self._room(credential)
+            async with self._turn:
+                if self._budget(credential.name).wait(self._clock()) == 0:
+                    return await self._now(method, request, credential)
 
-    async def _admitted(self, method: str, credential: _Credential) -> None:
+    async def _now(self, method: str, request: Request, credential: _Credential) -> tuple[Any, str | None]:
+        await self._sleep(self._pace.wait(method, self._clock()))
+        self._asking = (request.endpoint, credential.name)
+        self._budget(credential.name).spend()
+        return await credential.session.call(method, request.path, remember=request.again)
+
+    async def _room(self, credential: _Credential) -> None:
         """Wait until the budget has room for another request."""
         budget = self._budget(credential.name)
-        if method == "GET" and credential.name not in {"app", *self._learnt}:
-            self._learnt.add(credential.name)
+        if credential.name != "app" and self._clock() - budget.heard_at > FRESH:
             await self._learn(credential)
         while (seconds := budget.wait(self._clock())) > 0:
             if seconds > LONG:
@@ -200,8 +207,10 @@ class GitHub:
 
     async def _learn(self, credential: _Credential) -> None:
         """Ask what is left of the limit, which costs nothing of it; Enterprise Server may have none, and says 404."""
+        self._budget(credential.name).heard_at = self._clock()
         try:
-            await self._once("GET", Request("rate_limit", "/rate_limit", APP, ""), credential)
+            async with self._turn:
+                await self._now("GET", Request("rate_limit", "/rate_limit", APP, ""), credential)
         except (HTTPException, aiohttp.ClientError, OSError, ValueError):
             return  # whatever it is, the request itself will say
 

@@ -45,6 +45,8 @@ class Budget:
         self._share = share
         self.limit: int | None = None
         self.remaining: int | None = None
+        self.heard_at = float("-inf")
+        """When (Unix seconds) GitHub last told or was asked."""
         self._reset = 0.0
 
     def hear(self, headers: Mapping[str, str], now: float) -> None:
@@ -53,6 +55,7 @@ class Budget:
         limit, remaining = (_seconds(headers.get(f"x-ratelimit-{name}")) for name in ("limit", "remaining"))
         if limit is not None and remaining is not None and reset is not None:
             self.limit, self.remaining, self._reset = int(limit), int(remaining), now + reset
+            self.heard_at = now
 
     def spend(self) -> None:
         """Count a request that is about to be made; its answer may never come."""
