@@ -71,6 +71,13 @@ def job_news(known: Job, answer: Object, repository: Object, branches: BranchPol
     return (delivery,)
 
 
+def listed_jobs(page: Any) -> Mapping[int, Object]:
+    """Return the jobs on a page of GitHub's list by id; what is no job is not among them."""
+    jobs = page.get("jobs") if isinstance(page, dict) else None
+    listed = [one for one in jobs if isinstance(one, dict)] if isinstance(jobs, list) else []
+    return {job["id"]: job for job in listed if isinstance(job.get("id"), int)}
+
+
 def _moves(before: Standing, after: Standing) -> bool:
     """Return whether a state is another one, and not only newer: what still runs is left alone."""
     return (before.rank, before.status, before.conclusion) != (after.rank, after.status, after.conclusion)

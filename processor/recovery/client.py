@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
+import msgspec
 from gidgethub import HTTPException, sansio
 from gidgethub.aiohttp import GitHubAPI
 from gidgethub.apps import get_jwt
@@ -49,6 +50,8 @@ _log = get_logger(__name__)
 
 _Remembered = tuple[str | None, str | None, Any, str | None]
 
+_Kind = TypeVar("_Kind", bound=msgspec.Struct)
+
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -86,6 +89,19 @@ class _Session(GitHubAPI):
         data: Any = b"" if method == "GET" else {}
         answer, more, _ = await self._make_request(method, path, {}, data, sansio.accept_format())
         return answer, more
+
+
+class _Installation(msgspec.Struct, frozen=True):
+    """An installation of an App."""
+
+    id: int
+
+
+class _Token(msgspec.Struct, frozen=True):
+    """A token of an installation, and when it ends."""
+
+    token: str
+    expires_at: datetime
 
 
 @dataclass(slots=True)
@@ -255,13 +271,11 @@ class GitHub:
         place = f"/repos/{scope}" if "/" in scope else f"/orgs/{scope}"
         needs = "the App to be installed there"
         installation = await self.get(Request("installation", f"{place}/installation", APP, needs))
-        path = f"/app/installations/{installation['id']}/access_tokens"
-        made = await self.post(Request("access_token", path, APP, needs))
-        return _Credential(
-            f"installation {installation['id']}",
-            self._session(oauth_token=made["token"]),
-            datetime.fromisoformat(made["expires_at"]).timestamp(),
-        )
+        number = _understood(installation, _Installation).id
+        made = await self.post(Request("access_token", f"/app/installations/{number}/access_tokens", APP, needs))
+        token = _understood(made, _Token)
+        session = self._session(oauth_token=token.token)
+        return _Credential(f"installation {number}", session, token.expires_at.timestamp())
 
     def _kept(self, name: str, make: Callable[[], _Session]) -> _Credential:
         if name not in self._credentials:
@@ -271,6 +285,14 @@ class GitHub:
     def _session(self, **credential: Any) -> _Session:
         url = self._settings.github_api_url.get_secret_value()
         return _Session(self._client, self._heard, base_url=url, **credential)
+
+
+def _understood(answer: Any, kind: type[_Kind]) -> _Kind:
+    """Return an answer as what it should be. Raises `GitHubUnavailable` if it is not."""
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        raise GitHubUnavailable(f"GitHub answered with something unknown ({error})") from error
 
 
 def _owner(scope: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from processor.fold import RunKey
 from processor.lease import Lease
 from processor.lifecycle import Job, Run, deleted
-from processor.recovery.answers import job_news, run_news
+from processor.recovery.answers import job_news, listed_jobs, run_news
 from processor.recovery.client import GitHub
 from processor.recovery.redeliver import publish
 from processor.recovery.requests import Request
@@ -149,8 +149,7 @@ class Reconcile:
                 page, more = await self._github.page(request)
             except NotOnGitHub:
                 return {}
-            if isinstance(page, dict):
-                jobs |= {one["id"]: one for one in page.get("jobs", ())}
+            jobs |= listed_jobs(page)
             request = None if more is None else Request(request.endpoint, more, request.scope, request.needs)
         return jobs
 

@@ -8,12 +8,13 @@ import pytest
 
 from processor.events import JobFact, RunFact, interpret
 from processor.lifecycle import Job, Run, join_job, join_run
-from processor.recovery.answers import job_news, run_news
+from processor.recovery.answers import job_news, listed_jobs, run_news
 from processor.recovery.hooks import parse_hook
 from processor.recovery.limits import BURST, Budget, Pace, pause
 from processor.recovery.missing import Listing, attempts, recovered
 from processor.series import BranchPolicy
 from shared.delivery import RECONCILED, RECOVERED, Delivery
+from shared.errors import PoisonError
 from tests import builders
 from tests.builders import START, Payload, moment
 
@@ -176,6 +177,19 @@ def test_a_job_that_never_ran_was_never_in_progress() -> None:
 def test_an_answer_about_another_attempt_tells_nothing_of_this_one() -> None:
     later = builders.run(attempt=2, status="completed", conclusion="success", updated=90)
     assert run_says(known_run(builders.run(attempt=1, status="in_progress")), later) == []
+
+
+@pytest.mark.parametrize("page", [None, "x", [], {}, {"jobs": None}, {"jobs": [None, {}, {"id": "1"}]}])
+def test_a_list_that_makes_no_sense_has_no_jobs(page: Any) -> None:
+    assert listed_jobs(page) == {}
+
+
+@pytest.mark.parametrize("answer", [{}, {"id": "x"}, {"id": 1, "status": 5}, {"id": 1, "run_id": 2}])
+def test_an_answer_that_makes_no_sense_is_refused_and_breaks_nothing(answer: Payload) -> None:
+    with pytest.raises(PoisonError):
+        job_news(known_job(QUEUED), answer, builders.repository(), BRANCHES, NOW)
+    with pytest.raises(PoisonError):
+        run_news(known_run(builders.run()), answer, builders.repository(), BRANCHES, NOW)
 
 
 def test_an_ended_run_keeps_the_names_that_its_metrics_have() -> None:
