@@ -33,6 +33,7 @@ SECRETS = {
     "amqp-url": "amqp://promgithub:secret@rabbitmq:5672/",
     "database-url": "postgresql://promgithub:secret@postgres:5432/promgithub",
     "webhook-secret": "secret",
+    "github-token": "github_pat_secret",
 }
 """The keys of the Secret that whoever installs makes, with examples."""
 
