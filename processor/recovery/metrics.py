@@ -4,9 +4,6 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-TASKS = ("redeliver", "reconcile")
-"""What there is to do, by the command that does it once."""
-
 
 class RecoveryMetrics:
     """The metrics, on the registry of the worker that recovers."""
@@ -33,12 +30,14 @@ class RecoveryMetrics:
         )
         self.succeeded = Gauge(
             "promgithub_recovery_last_success_timestamp_seconds",
-            "When recovery last came to its end without an error in this process; 0 if never.",
+            "When recovery last came to its end without an error in this process; 0 if never, absent if not set up.",
             ["task"],
             registry=registry,
         )
-        for task in TASKS:
-            self.succeeded.labels(task)
+
+    def expect(self, task: str) -> None:
+        """Let the series of a task begin: it is to be done by this process, should it lead."""
+        self.succeeded.labels(task)
 
     def success(self, task: str) -> None:
         """Note that a task came to its end."""

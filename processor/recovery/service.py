@@ -108,7 +108,9 @@ class RecoveryService:
         async with GitHub(settings, self._metrics) as github, asyncio.TaskGroup() as tasks:
             recovery = Recovery(self._surroundings, github)
             if settings.github_hooks:
+                self._metrics.expect("redeliver")
                 tasks.create_task(self._every(REDELIVER_INTERVAL, partial(self._redeliver, recovery), stop))
+            self._metrics.expect("reconcile")
             tasks.create_task(self._every(RECONCILE_INTERVAL, partial(self._reconcile, recovery), stop))
 
     async def _redeliver(self, recovery: Recovery) -> None:
