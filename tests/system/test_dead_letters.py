@@ -1,6 +1,7 @@
 """`promgithub dead-letters` beside the processes that work, on RabbitMQ and on the spool of standalone."""
 
 import asyncio
+import signal
 import sqlite3
 import subprocess
 import time
@@ -25,6 +26,8 @@ ADD_A_LETTER = """
 INSERT INTO dead_letters (id, event, body, received_at, reason, detail, dead_at)
 VALUES (?, ?, ?, ?, 'refused', 'by hand', 0)
 """
+
+RUNNING_SECONDS = 0.1
 
 POISON = builders.delivery({"workflow_job": {"id": "one"}, "repository": builders.REPOSITORY}, event="workflow_job")
 
@@ -172,9 +175,13 @@ async def test_a_replay_that_is_killed_loses_nothing_and_is_finished_by_another(
     replaying = await asyncio.create_subprocess_exec(*form.command("replay", "--all"), env=form.environment)
 
     async def has_begun() -> bool | None:
+        # It runs while nobody looks only a little, or it would be done before anybody sees that it has begun.
+        replaying.send_signal(signal.SIGCONT)
+        await asyncio.sleep(RUNNING_SECONDS)
+        replaying.send_signal(signal.SIGSTOP)
         return figures.total(await github.figures(form.processor), "promgithub_push_total") > 0 or None
 
-    await until(has_begun, 20)
+    await until(has_begun, 60)
     replaying.kill()
     assert await replaying.wait() == -9
 
