@@ -83,6 +83,18 @@ async def test_promtool_accepts_the_configuration(promtool: str) -> None:
         await run(promtool, "check", "config", config)
 
 
+@pytest.mark.parametrize("form", [{"promgithub-standalone"}, {"promgithub-ingest", "promgithub-processor"}], ids=sorted)
+async def test_the_jobs_of_one_form_can_be_deleted_as_the_configuration_says(
+    promtool: str, tmp_path: Path, form: set[str]
+) -> None:
+    head, *jobs = re.split(r"(?m)^(?=  - job_name: )", (DEPLOY / "prometheus.yml").read_text("utf-8"))
+    kept = [job for job in jobs if job.split()[2] in form]
+    assert len(kept) == len(form) < len(jobs)
+    config = tmp_path / "prometheus.yml"
+    config.write_text(head + "".join(kept), "utf-8")
+    await run(promtool, "check", "config", "--syntax-only", str(config))
+
+
 async def test_promtool_accepts_the_rules(promtool: str) -> None:
     await run(promtool, "check", "rules", "--lint-fatal", *(path.name for path in sorted(DEPLOY.glob("*.rules.yml"))))
 
