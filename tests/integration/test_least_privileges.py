@@ -17,6 +17,7 @@ from sqlalchemy.exc import ProgrammingError
 from processor.housekeeping import Housekeeping
 from processor.store.engine import create_engine
 from processor.store.migrate import migrate
+from processor.store.tables import metadata
 from tests import builders, figures
 from tests.integration.test_housekeeping import DAY, Holder
 from tests.servers.postgres import fresh_database
@@ -68,6 +69,12 @@ async def roles(postgres_url: str) -> AsyncIterator[Roles]:
                 await admin.execute(f"DROP OWNED BY {name} CASCADE")
                 await admin.execute(f"DROP ROLE {name}")
             await admin.close()
+
+
+def test_the_page_grants_each_table_of_the_store() -> None:
+    granted = re.search(r"^GRANT SELECT, INSERT, UPDATE, DELETE ON ([^;]+) TO", AFTER, re.MULTILINE)
+    assert granted
+    assert re.split(r",\s+", granted[1]) == sorted(metadata.tables)
 
 
 async def test_the_role_that_runs_counts_exposes_and_forgets_and_can_make_no_table(roles: Roles) -> None:
