@@ -8,7 +8,7 @@ from aiohttp import web
 
 from ingest.answers import Outcome, Refusal
 from ingest.webhook import Webhook
-from shared.errors import SettingsError
+from shared.admin import listen
 
 BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted: a burst opens many at once."""
@@ -42,15 +42,7 @@ class Listener:
 
     async def start(self) -> None:
         """Listen. Raises `SettingsError` if the address cannot be had."""
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port, backlog=BACKLOG).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            reason = error.strerror or str(error)
-            raise SettingsError(
-                f"PROMGITHUB_SERVICE_PORT: cannot listen on {self._host}:{self._port} ({reason}); takes a free port"
-            ) from error
+        await listen(self._runner, self._host, self._port, "SERVICE", BACKLOG)
         self._sweeping = asyncio.create_task(self._server.sweep())
 
     async def close(self) -> None:

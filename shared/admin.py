@@ -5,6 +5,8 @@ dependencies, so that no traffic comes to a process that cannot use it.
 """
 
 import asyncio
+import errno
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -58,7 +60,7 @@ class AdminServer:
 
     async def start(self) -> None:
         """Listen. Raises `SettingsError` if the address cannot be had."""
-        await listen(self._runner, self._host, self._port, "PROMGITHUB_ADMIN_PORT")
+        await listen(self._runner, self._host, self._port, "ADMIN")
 
     def drain(self) -> None:
         """Answer `/readyz` with 503 from now on: the process is about to stop."""
@@ -148,12 +150,22 @@ async def _write(response: web.StreamResponse, body: bytes) -> None:
         await asyncio.sleep(0)  # a socket that takes everything would leave no turn to others
 
 
-async def listen(runner: web.AppRunner, host: str, port: int, variable: str) -> None:
-    """Let an application listen. Raises `SettingsError`, naming the variable to change, if the address is taken."""
+async def listen(runner: web.BaseRunner, host: str, port: int, kind: str, backlog: int = 128) -> None:
+    """Listen on an address.
+
+    `kind`, such as `ADMIN`, is what the settings of the address begin with; if it cannot be had, `SettingsError` names
+    the one to change.
+    """
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.TCPSite(runner, host, port, backlog=backlog).start()
     except OSError as error:
         await runner.cleanup()
-        reason = error.strerror or str(error)
-        raise SettingsError(f"{variable}: cannot listen on {host}:{port} ({reason}); takes a free port") from error
+        number = error.errno or 0  # negative ones are of the resolver
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+        setting, takes = "HOST", "an address of this machine"
+        if number in {errno.EADDRINUSE, errno.EACCES}:
+            setting, takes = "PORT", "a free port that this user may take"
+        raise SettingsError(
+            f"PROMGITHUB_{kind}_{setting}: cannot listen on {host}:{port} ({reason}); takes {takes}"
+        ) from error

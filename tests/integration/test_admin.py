@@ -246,5 +246,11 @@ async def test_the_log_quotes_nothing_of_a_request_that_is_not_http() -> None:
 async def test_a_port_in_use_is_named_with_its_setting() -> None:
     async with serving() as (_, url):
         server = AdminServer("127.0.0.1", int(url.rpartition(":")[2]), nothing, {})
-        with pytest.raises(SettingsError, match=r"^PROMGITHUB_ADMIN_PORT: cannot listen on 127\.0\.0\.1"):
+        with pytest.raises(SettingsError, match=r"^PROMGITHUB_ADMIN_PORT: cannot listen on 127\.0\.0\.1:\d+ \(Address"):
             await server.start()
+
+
+async def test_an_address_of_another_machine_is_named_with_its_setting() -> None:
+    server = AdminServer("203.0.113.1", 8081, nothing, {})
+    with pytest.raises(SettingsError, match=r"^PROMGITHUB_ADMIN_HOST: cannot listen on .*; takes an address of this"):
+        await server.start()
