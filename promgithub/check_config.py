@@ -16,7 +16,7 @@ def command(
         typer.Argument(help=f"One of {', '.join(settings.ROLES)}; {' and '.join(DEFAULT_ROLES)} unless given."),
     ] = None,
 ) -> None:
-    """Print the settings in effect, secrets masked, and every problem found in them."""
+    """Print the settings in effect, and every problem in them. Secrets are masked."""
     if role is not None and role not in settings.ROLES:
         raise typer.BadParameter(f"got {role!r}, takes one of {', '.join(settings.ROLES)}")
     fine = [_show(name) for name in ([role] if role else DEFAULT_ROLES)]

@@ -20,7 +20,10 @@ from shared.spool import SpoolBroker
 def command(
     data_dir: Annotated[Path, typer.Option(help="Data directory of the standalone promgithub, which must be stopped.")],
 ) -> None:
-    """Copy all that a standalone promgithub has counted into the empty database that PROMGITHUB_DATABASE_URL names."""
+    """Copy what standalone has counted into PostgreSQL.
+
+    The database that PROMGITHUB_DATABASE_URL names must be empty.
+    """
     target_url = load_or_exit(ProcessorSettings).database_url.get_secret_value()
     source_url = in_directory(StandaloneStoreSettings.model_construct(), data_dir).database_url.get_secret_value()
 
@@ -64,4 +67,4 @@ async def _copy(source: AsyncEngine, target: AsyncEngine) -> None:
     except Exception as error:
         if not is_failure(error):
             raise
-        raise StoreError(f"the store cannot be copied: {describe(error)}") from error
+        raise StoreError(f"the store cannot be copied: {describe(error)}; look at PROMGITHUB_DATABASE_URL") from error

@@ -27,7 +27,7 @@ SHOWN = 100
 """Letters that are listed unless told otherwise."""
 
 app = typer.Typer(
-    help="Show what was refused and why, and put it back into the queue or drop it.",
+    help="List, show, replay and drop what cannot be counted.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -61,7 +61,7 @@ def list_letters(
     data_dir: DataDir = None,
     spool_dir: SpoolDir = None,
 ) -> None:
-    """List dead letters: ID, event, reason, age, size and detail, with tabs in between where there is no terminal."""
+    """List ID, event, reason, age, size and detail of each. Tabs are in between where there is no terminal."""
     _list(_place(data_dir, spool_dir), Wanted(), limit)
 
 
@@ -71,9 +71,9 @@ def show(
     data_dir: DataDir = None,
     spool_dir: SpoolDir = None,
 ) -> None:
-    """Print the payload of a dead letter to standard output as it came, and what is known of it to standard error.
+    """Print the payload of a dead letter as it came.
 
-    Where several have the ID, a line break separates their payloads.
+    What else is known of it goes to standard error. Where several have the ID, a line break separates their payloads.
     """
     visit, wanted = _place(data_dir, spool_dir), Wanted(frozenset([delivery_id]))
 
@@ -91,9 +91,10 @@ def show(
 
 @app.command()
 def replay(ids: Ids = None, every: Every = False, data_dir: DataDir = None, spool_dir: SpoolDir = None) -> None:
-    """Put deliveries back into the queue, durably, and only then remove their dead letters.
+    """Put deliveries back into the queue.
 
-    A crash in between leaves both, which does no harm: a delivery that comes twice is counted once.
+    A dead letter is removed once its delivery is there durably. A crash in between leaves both, which does no harm:
+    a delivery that comes twice is counted once.
     """
     wanted = _wanted(ids, every)
     _settle(_place(data_dir, spool_dir), wanted, "replayed", lambda letters, letter: letters.replay(letter))

@@ -12,7 +12,7 @@ from shared.settings import ProcessorSettings
 
 
 def command() -> None:
-    """Bring the database's schema up to date; `promgithub processor` does the same when it starts."""
+    """Bring the database's schema up to date. `promgithub processor` does the same when it starts."""
     settings = load_or_exit(ProcessorSettings)
 
     async def main(_stop: asyncio.Event) -> None:
@@ -29,6 +29,9 @@ def command() -> None:
             ) from error
         finally:
             await engine.dispose()
-        typer.echo(f"already at revision {after}" if before == after else f"migrated from {before} to revision {after}")
+        if before == after:
+            typer.echo(f"already at revision {after}")
+        else:
+            typer.echo(f"migrated to revision {after}" + (f" from {before}" if before else ""))
 
     run(main)

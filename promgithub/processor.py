@@ -10,7 +10,7 @@ from shared.settings import ProcessorSettings
 
 
 def command() -> None:
-    """Take deliveries from RabbitMQ, count them in PostgreSQL, and expose the metrics."""
+    """Count deliveries in PostgreSQL, and expose the metrics. They come from RabbitMQ."""
     settings = load_or_exit(ProcessorSettings)
     logs.configure(settings.log_level, settings.log_format)
 

@@ -10,7 +10,9 @@ from shared.errors import PromgithubError
 
 
 def command(every: Every = None, data_dir: DataDir = None) -> None:
-    """Ask GitHub for the truth about runs and jobs that have been open for RECONCILE_AFTER without news.
+    """Ask GitHub about runs and jobs that look stuck.
+
+    Those have been open for RECONCILE_AFTER without news.
 
     A processor with a token does the same by itself every 10 minutes.
     """

@@ -22,7 +22,9 @@ def command(
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Find the deliveries that GitHub failed to hand over, and put those that were never counted into the queue.
+    """Recover the deliveries that GitHub failed to hand over.
+
+    Those that were never counted are put into the queue.
 
     A processor with a token does the same by itself every 5 minutes.
     """

@@ -46,7 +46,9 @@ def command(  # noqa: PLR0917 - an option each
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for redelivery, and again to drain.")] = 60,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Play a history of CI as signed deliveries, with duplicates and disorder, and compare every figure with the truth.
+    """Send a made-up history of CI, and check every figure.
+
+    Its deliveries are signed, and come with duplicates and in disorder. What they add to the figures stays there.
 
     Exits with 1 if a figure differs or a delivery was never accepted.
     """

@@ -50,7 +50,7 @@ class Together:
 def command(
     data_dir: Annotated[Path, typer.Option(help="Directory for deliveries and state; made if missing.")] = Path("data"),
 ) -> None:
-    """Receive, count and expose in one process, with nothing else to install."""
+    """Receive, count and expose in one process. Nothing else need be installed."""
     settings = load_or_exit(StandaloneSettings)
     logs.configure(settings.log_level, settings.log_format)
 

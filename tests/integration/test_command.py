@@ -33,6 +33,13 @@ def test_help_names_every_command() -> None:
         assert command in shown.stdout
 
 
+@pytest.mark.parametrize("group", [(), ("dead-letters",)])
+def test_help_cuts_no_summary_short(group: tuple[str, ...]) -> None:
+    shown = promgithub(*group, "--help")
+    assert "Commands:" in shown.stdout
+    assert "..." not in shown.stdout.partition("Commands:")[2]
+
+
 def test_version_says_which_release_runs() -> None:
     shown = promgithub("--version")
     assert (shown.returncode, shown.stdout.startswith("promgithub 0.")) == (0, True)
