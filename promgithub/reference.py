@@ -23,7 +23,7 @@ _CONFIGURATION = """\
 
 Environment variables. Any of them may be given as `…_FILE`, the path of a file that holds the value (a
 mounted secret). An empty variable counts as not set. `promgithub check-config` prints what is in effect,
-and every problem.
+and every problem. Other pages leave out `PROMGITHUB_` where it is clear.
 
 This page is made from the code by `make docs`."""
 
@@ -31,6 +31,11 @@ This page is made from the code by `make docs`."""
 def render(page: str) -> str:
     """Return a page with each block between `<!-- begin NAME -->` and `<!-- end NAME -->` made anew."""
     return _BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]]()}{block[3]}", page)
+
+
+_WITHOUT_EFFECT = """\
+`AMQP_URL`, `QUEUE_NAME`, `PUBLISH_TIMEOUT` and `SPOOL_DIR` have no effect there: a spool in the data directory takes
+the place of RabbitMQ."""
 
 
 def configuration() -> str:
@@ -47,7 +52,7 @@ def configuration() -> str:
     for title, settings, left_out in sections:
         lines += ["", f"## {title}", "", "| variable | default | meaning | takes |", "|---|---|---|---|"]
         lines += [_setting(setting) for name, setting in described(settings).items() if name not in left_out]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", _WITHOUT_EFFECT]) + "\n"
 
 
 def _setting(setting: Described) -> str:
