@@ -50,7 +50,7 @@ def run(data_dir: Path = Path("data")) -> None:
         "    Content type  application/json",
         f"    Secret        {secret}",
         f"  For Prometheus:  {metrics}",
-        f"  To see it at work, in another terminal (made-up figures, so delete {data_dir} before the real thing):",
+        f"  To see it at work, in another terminal (made-up figures, until {data_dir}/promgithub.db is deleted):",
         f"    {_shown(PROMGITHUB)} simulate {webhook} --metrics {metrics}" + (f" --secret-file {file}" if file else ""),
         "",
     ):
