@@ -140,7 +140,8 @@ class _WorkerCount(Collector):
         self._metrics = metrics
 
     def collect(self) -> Iterable[Metric]:
-        family = Metric("promgithub_event_worker", "Workers that take batches from the queue: a gauge in all but its type, which its name dictates.", "summary")
+        meaning = "Workers that take batches from the queue: a gauge in all but its type, which its name dictates."
+        family = Metric("promgithub_event_worker", meaning, "summary")
         family.add_sample("promgithub_event_worker_count", {}, self._metrics.workers)
         yield family
 
