@@ -184,7 +184,7 @@ class GitHub:
             except HTTPException as error:
                 failure, status, headers, message = error, int(error.status_code), error.headers, str(error)
             except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
-                status, headers, message = 0, {}, type(error).__name__
+                status, headers, message = 0, {}, f"{type(error).__name__}: {error}"
                 self._metrics.requests.labels(request.endpoint, "none").inc()
             seconds = pause(status, headers, message, attempt, self._clock())
             if failure is not None and seconds is None:
@@ -192,7 +192,10 @@ class GitHub:
             if seconds is None or attempt == ATTEMPTS:
                 break
             _log.warning(
-                "GitHub will be asked again", endpoint=request.endpoint, status=status, pause_seconds=round(seconds, 1)
+                "GitHub will be asked again",
+                endpoint=request.endpoint,
+                reason=status or message,
+                pause_seconds=round(seconds, 1),
             )
             await self._sleep(seconds)
         raise GitHubUnavailable(f"{request.path}: GitHub does not answer as it should ({status or message})")

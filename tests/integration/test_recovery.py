@@ -35,6 +35,7 @@ from shared.errors import (
 from shared.settings import ProcessorSettings, Url, parse_duration
 from tests import builders, figures
 from tests.fake_github import HOOK, TOKEN, FakeGitHub
+from tests.servers.ports import free_port
 from tests.worker import Worker, worker
 
 NOW = time.time()
@@ -119,6 +120,12 @@ async def test_a_wait_that_github_asks_for_is_waited(api: FakeGitHub) -> None:
     assert clock.slept[0] == 17
     assert 2 <= clock.slept[1] <= 2.4
     assert clock.slept[2] == 5
+
+
+async def test_a_github_that_cannot_be_reached_is_named(api: FakeGitHub) -> None:
+    async with client(api, github_api_url=f"http://127.0.0.1:{free_port()}") as github:
+        with pytest.raises(GitHubUnavailable, match=r"Cannot connect to host 127\.0\.0\.1:"):
+            await github.get(RUN)
 
 
 async def test_github_that_stays_broken_is_given_up_and_a_later_time_works(api: FakeGitHub) -> None:
