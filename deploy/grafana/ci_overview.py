@@ -1,18 +1,14 @@
 """*CI overview*: what waits and runs now, how long things take and how often they fail, by repository and workflow."""
 
 from deploy.grafana.model import Choice, Dashboard, Kind, Panel, Query, Row
-from deploy.grafana.promql import failed, quantile, quantiles
-
-_RUNS = "promgithub_workflow_status_total"
+from deploy.grafana.promql import FAILURE_LIMITS, RUNS, by_state, ended, failed, quantile, quantiles, runs_per_hour
 
 # Ages are by repository only, and queue times not by branch.
 _REPOSITORY = 'repository=~"$repository"'
 _WORKFLOW = f'{_REPOSITORY}, workflow_name=~"$workflow"'
 _ALL = f'{_WORKFLOW}, branch=~"$branch"'
-_ENDED = f'{_ALL}, workflow_status="completed", conclusion!="action_required"'
 
 _AGE_LIMITS = ((600, "yellow"), (3600, "red"))
-_FAILURE_LIMITS = ((0.1, "yellow"), (0.3, "red"))
 _TABLE = "repository, workflow_name"
 
 _NOW = Row(
@@ -69,9 +65,9 @@ _NOW = Row(
             "Share of the runs that completed within *Rates over* and failed or timed out; cancelled ones do not "
             "count as failed.",
             "percentunit",
-            [Query(failed(_RUNS, _ALL, "$window"), "failed")],
+            [Query(failed(RUNS, _ALL, "$window"), "failed")],
             Kind.NUMBER,
-            _FAILURE_LIMITS,
+            FAILURE_LIMITS,
             width=4,
         ),
     ],
@@ -84,11 +80,7 @@ _QUEUE = Row(
             "Jobs by state",
             "Open jobs. *Queued* wait for a runner, *held back* for an approval, a gate or a concurrency limit.",
             "short",
-            [
-                Query(f"sum(promgithub_job_in_progress{{{_ALL}}})", "running"),
-                Query(f"sum(promgithub_job_queued{{{_ALL}}})", "queued"),
-                Query(f"sum(promgithub_job_waiting{{{_ALL}}})", "held back"),
-            ],
+            by_state("job", _ALL),
             Kind.STACK,
         ),
         Panel(
@@ -154,17 +146,11 @@ _RESULTS = Row(
             "Failure rate by repository",
             "Share of the completed runs that failed or timed out.",
             "percentunit",
-            [Query(failed(_RUNS, _ALL, "$window", "repository"), "{{repository}}")],
-            thresholds=_FAILURE_LIMITS,
+            [Query(failed(RUNS, _ALL, "$window", "repository"), "{{repository}}")],
+            thresholds=FAILURE_LIMITS,
             most=1,
         ),
-        Panel(
-            "Runs completed per hour",
-            "Attempts of runs by how they ended.",
-            "short",
-            [Query(f"sum by (conclusion) (rate({_RUNS}{{{_ENDED}}}[$window])) * 3600", "{{conclusion}}")],
-            Kind.STACK,
-        ),
+        runs_per_hour(_ALL),
         Panel(
             "By repository and workflow",
             "Open jobs now, and what completed within the time that the dashboard shows.",
@@ -172,8 +158,8 @@ _RESULTS = Row(
             [
                 Query(f"sum by ({_TABLE}) (promgithub_job_queued{{{_ALL}}})", "jobs queued", "short"),
                 Query(f"sum by ({_TABLE}) (promgithub_job_in_progress{{{_ALL}}})", "jobs running", "short"),
-                Query(f"sum by ({_TABLE}) (round(increase({_RUNS}{{{_ENDED}}}[$__range])))", "runs", "short"),
-                Query(failed(_RUNS, _ALL, "$__range", _TABLE), "failed", "percentunit"),
+                Query(f"sum by ({_TABLE}) (round(increase({ended(_ALL)}[$__range])))", "runs", "short"),
+                Query(failed(RUNS, _ALL, "$__range", _TABLE), "failed", "percentunit"),
                 Query(
                     quantile(0.9, "promgithub_job_queue_seconds", _WORKFLOW, "$__range", _TABLE), "queue time p90", "s"
                 ),
@@ -236,9 +222,9 @@ CI_OVERVIEW = Dashboard(
     "What waits and runs now, how long things take and how often they fail.",
     [_NOW, _QUEUE, _RESULTS, _ACTIVITY],
     [
-        Choice("repository", "repository", _RUNS),
-        Choice("branch", "branch", f"{_RUNS}{{{_REPOSITORY}}}"),
-        Choice("workflow", "workflow_name", f"{_RUNS}{{{_REPOSITORY}}}"),
+        Choice("repository", "repository", RUNS),
+        Choice("branch", "branch", f"{RUNS}{{{_REPOSITORY}}}"),
+        Choice("workflow", "workflow_name", f"{RUNS}{{{_REPOSITORY}}}"),
     ],
     window=True,
 )

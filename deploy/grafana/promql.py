@@ -3,7 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from deploy.grafana.model import Query
+from deploy.grafana.model import Kind, Panel, Query
+
+RUNS = "promgithub_workflow_status_total"
+
+FAILURE_LIMITS = ((0.1, "yellow"), (0.3, "red"))
+"""From which share of failures on which colour."""
 
 
 def ratio(part: str, whole: str) -> str:
@@ -30,6 +35,28 @@ def failed(metric: str, selector: str, window: str, by: str = "", conclusion: st
     over = f'{selector}, {status}="completed", {conclusion}!="action_required"'
     bad = f'{selector}, {status}="completed", {conclusion}=~"failure|timed_out|startup_failure"'
     return ratio(f"sum{by} (rate({metric}{{{bad}}}[{window}]))", f"sum{by} (rate({metric}{{{over}}}[{window}]))")
+
+
+def ended(selector: str) -> str:
+    """Return the selector of the attempts of runs that have ended, among those of `selector`."""
+    return f'{RUNS}{{{selector}, workflow_status="completed", conclusion!="action_required"}}'
+
+
+def by_state(of: str, selector: str) -> Sequence[Query]:
+    """Return how many runs or jobs (`of`: workflow, job) are open in each state."""
+    states = {"in_progress": "running", "queued": "queued", "waiting": "held back"}
+    return [Query(f"sum(promgithub_{of}_{state}{{{selector}}})", name) for state, name in states.items()]
+
+
+def runs_per_hour(selector: str) -> Panel:
+    """Return the panel of how many runs end how."""
+    return Panel(
+        "Runs completed per hour",
+        "Attempts of runs by how they ended.",
+        "short",
+        [Query(f"sum by (conclusion) (rate({ended(selector)}[$window])) * 3600", "{{conclusion}}")],
+        Kind.STACK,
+    )
 
 
 _VARIABLE = re.compile(r"\$(\w+)")

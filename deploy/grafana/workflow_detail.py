@@ -1,16 +1,23 @@
 """*Workflow detail*: one workflow of one repository."""
 
 from deploy.grafana.model import Choice, Dashboard, Kind, Panel, Query, Row
-from deploy.grafana.promql import failed, quantile, quantiles, ratio
+from deploy.grafana.promql import (
+    FAILURE_LIMITS,
+    RUNS,
+    by_state,
+    ended,
+    failed,
+    quantile,
+    quantiles,
+    ratio,
+    runs_per_hour,
+)
 
-_RUNS = "promgithub_workflow_status_total"
 _JOBS = "promgithub_job_status_total"
 
 _REPOSITORY = 'repository="$repository"'
 _WORKFLOW = f'{_REPOSITORY}, workflow_name="$workflow"'  # queue times are not by branch
 _ALL = f'{_WORKFLOW}, branch=~"$branch"'
-_ENDED = f'{_ALL}, workflow_status="completed", conclusion!="action_required"'
-_FAILURE_LIMITS = ((0.1, "yellow"), (0.3, "red"))
 
 _SUMMARY = Row(
     "In the time shown",
@@ -19,7 +26,7 @@ _SUMMARY = Row(
             "Runs completed",
             "Attempts of runs that ended.",
             "short",
-            [Query(f"sum(round(increase({_RUNS}{{{_ENDED}}}[$__range])))", "runs")],
+            [Query(f"sum(round(increase({ended(_ALL)}[$__range])))", "runs")],
             Kind.NUMBER,
             base="blue",
             width=4,
@@ -28,9 +35,9 @@ _SUMMARY = Row(
             "Failure rate",
             "Share of them that failed or timed out; cancelled ones do not count as failed.",
             "percentunit",
-            [Query(failed(_RUNS, _ALL, "$__range"), "failed")],
+            [Query(failed(RUNS, _ALL, "$__range"), "failed")],
             Kind.NUMBER,
-            _FAILURE_LIMITS,
+            FAILURE_LIMITS,
             width=4,
         ),
         Panel(
@@ -41,7 +48,7 @@ _SUMMARY = Row(
                 Query(
                     ratio(
                         f"sum(rate(promgithub_workflow_reruns_total{{{_ALL}}}[$__range]))",
-                        f"sum(rate({_RUNS}{{{_ENDED}}}[$__range]))",
+                        f"sum(rate({ended(_ALL)}[$__range]))",
                     ),
                     "re-runs",
                 )
@@ -112,30 +119,20 @@ _OF_RUNS = Row(
             "s",
             [Query(quantile(0.9, "promgithub_workflow_duration_seconds", _ALL, "$window", "branch"), "{{branch}}")],
         ),
-        Panel(
-            "Runs completed per hour",
-            "Attempts of runs by how they ended.",
-            "short",
-            [Query(f"sum by (conclusion) (rate({_RUNS}{{{_ENDED}}}[$window])) * 3600", "{{conclusion}}")],
-            Kind.STACK,
-        ),
+        runs_per_hour(_ALL),
         Panel(
             "Failure rate by branch",
             "Share of the completed runs that failed or timed out.",
             "percentunit",
-            [Query(failed(_RUNS, _ALL, "$window", "branch"), "{{branch}}")],
-            thresholds=_FAILURE_LIMITS,
+            [Query(failed(RUNS, _ALL, "$window", "branch"), "{{branch}}")],
+            thresholds=FAILURE_LIMITS,
             most=1,
         ),
         Panel(
             "Runs by state",
             "Open runs. *Held back* are those that wait for an approval, a gate or a concurrency limit.",
             "short",
-            [
-                Query(f"sum(promgithub_workflow_in_progress{{{_ALL}}})", "running"),
-                Query(f"sum(promgithub_workflow_queued{{{_ALL}}})", "queued"),
-                Query(f"sum(promgithub_workflow_waiting{{{_ALL}}})", "held back"),
-            ],
+            by_state("workflow", _ALL),
             Kind.STACK,
         ),
     ],
@@ -167,7 +164,7 @@ _OF_JOBS = Row(
             "Share of the completed jobs that failed or timed out; skipped and cancelled ones do not count as failed.",
             "percentunit",
             [Query(failed(_JOBS, _ALL, "$window", conclusion="job_conclusion"), "failed")],
-            thresholds=_FAILURE_LIMITS,
+            thresholds=FAILURE_LIMITS,
             most=1,
         ),
         Panel(
@@ -191,11 +188,7 @@ _OF_JOBS = Row(
             "Jobs by state",
             "Open jobs. *Queued* wait for a runner, *held back* for an approval, a gate or a concurrency limit.",
             "short",
-            [
-                Query(f"sum(promgithub_job_in_progress{{{_ALL}}})", "running"),
-                Query(f"sum(promgithub_job_queued{{{_ALL}}})", "queued"),
-                Query(f"sum(promgithub_job_waiting{{{_ALL}}})", "held back"),
-            ],
+            by_state("job", _ALL),
             Kind.STACK,
         ),
     ],
@@ -207,9 +200,9 @@ WORKFLOW_DETAIL = Dashboard(
     "One workflow of one repository: its runs, its jobs, and what they wait for.",
     [_SUMMARY, _OF_RUNS, _OF_JOBS],
     [
-        Choice("repository", "repository", _RUNS, single=True),
-        Choice("workflow", "workflow_name", f"{_RUNS}{{{_REPOSITORY}}}", single=True),
-        Choice("branch", "branch", f"{_RUNS}{{{_WORKFLOW}}}"),
+        Choice("repository", "repository", RUNS, single=True),
+        Choice("workflow", "workflow_name", f"{RUNS}{{{_REPOSITORY}}}", single=True),
+        Choice("branch", "branch", f"{RUNS}{{{_WORKFLOW}}}"),
     ],
     window=True,
     since="now-24h",
