@@ -4,19 +4,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SITE_STAMP := $(VENV)/.site-installed
-# The first pip that knows dependency groups is 25.1.
-PIP_VERSION := 26.3
+# constraints.txt has every package, so that nothing is resolved.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps
 # Processes that share the tests: most of these wait most of the time.
-JOBS ?= 3
+JOBS ?= 4
 UV_VERSION := 0.13.9
+# What the image installs: the part of constraints.txt that promgithub itself needs.
+IMAGE_LOCK := deploy/image/requirements.txt
+DRILLS := tests/containers/test_long_container_outages.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv run demo test bench lint format docs manifests pictures site lock clean
+.PHONY: help venv run demo test test-containers drills-containers bench lint format docs pictures manifests site lock clean
 
 help:  ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  make test ARGS="-k name"          passes arguments to pytest'
 	@echo '  make test JOBS=0 ARGS="-k name"   runs one at a time, which is quicker for a few'
@@ -32,8 +34,8 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo '$(PYTHON) cannot make a virtual environment.'; $(how_to_get_python); exit 1; } >&2
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==$(PIP_VERSION)
-	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e . --group dev
+	$(PIP_INSTALL) --require-hashes -r constraints.txt
+	$(PIP_INSTALL) --no-build-isolation -e .
 	@touch $@
 
 define how_to_get_python
@@ -50,7 +52,14 @@ demo: venv  ## See it work: start, simulate, compare every figure with the truth
 
 test: venv  ## Run the tests on real servers, which it installs first where it may
 	@.ci/servers
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-containers: venv  ## Build the image and run it, compose.yaml and testcontainers on Docker, or on podman with stand-ins
+	@.ci/servers
+	.ci/containers $(BIN)/python -m pytest tests/containers --ignore $(DRILLS) $(ARGS)
+
+drills-containers: venv  ## Run compose.yaml through longer outages, on the same containers
+	.ci/containers $(BIN)/python -m pytest $(DRILLS) $(ARGS)
 
 bench: venv  ## Measure speed and size on private servers, in ten minutes; ARGS="drain scrape" chooses
 	@.ci/servers
@@ -66,31 +75,26 @@ format: venv  ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: venv  ## Make the tables in docs/ and the Grafana dashboards anew from the code
-	$(BIN)/python -m promgithub.reference docs
+docs: venv  ## Make anew what the code says: tables in docs/, Grafana dashboards, what Prometheus relabels
+	$(BIN)/python -m promgithub.reference .
 	$(BIN)/python -m deploy.grafana
 
-pictures: venv  ## Draw the dashboards anew from a real run on private servers, in 12 minutes
-	@.ci/servers
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group pictures
-	$(BIN)/python -m deploy.grafana.pictures docs/images
+pictures: venv  ## Take the pictures of the status page anew, from a simulated history; needs Chromium
+	$(BIN)/python -m tests.support.pictures docs/pictures
 
-site: $(SITE_STAMP)  ## Build the documentation into site/; a page, link or anchor that is missing is an error
+site: venv  ## Build the documentation into site/; a page, link or anchor that is missing is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-$(SITE_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt --group site
-	@touch $@
-
-manifests: venv  ## Make the PrometheusRule for Kubernetes anew from deploy/prometheus
+manifests: venv  ## Write the runbook address into the alerts, and make the PrometheusRules for Kubernetes anew
 	$(BIN)/python -m deploy.prometheus_rule
 
-lock: venv  ## Write constraints.txt anew from pyproject.toml; ARGS=--upgrade takes the newest releases
+lock: venv  ## Write the versions and hashes anew from pyproject.toml; ARGS=--upgrade takes the newest releases
 	@tools=`mktemp -d` && trap 'rm -rf "$$tools"' EXIT && \
 	$(BIN)/python -m venv "$$tools" && \
 	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) && \
-	"$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --group dev --group pictures --group site pyproject.toml \
-		-o constraints.txt --no-header $(ARGS)
+	compile="$$tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header" && \
+	$$compile --group dev --group site pyproject.toml -o constraints.txt $(ARGS) && \
+	$$compile --group build pyproject.toml -o $(IMAGE_LOCK) --constraint constraints.txt --no-annotate
 
 clean:  ## Remove the venv and every cache
 	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,5 +1,5 @@
-"""Benchmarks: real processes and servers on this machine, each figure beside its ceiling in the same run.
+"""Benchmarks with real processes and servers on this machine. Each result is compared with its ceiling in the same run.
 
-`measurements` says what there is; each of its modules measures one thing. `stage` is where they play: private servers,
-queues, databases, and the load, which is a process of its own (`sender`) whose CPU time counts for nobody.
+`measurements` lists the measurements; each of its modules measures one thing. `stage` provides private servers, queues,
+databases, and the load generator. The load generator (`sender`) is a separate process, whose CPU time is not counted.
 """

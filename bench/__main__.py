@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from bench import report
+from bench import reporting
+from bench.bench_progress import BenchProgress
 from bench.measurements import MEASUREMENTS
-from bench.progress import BenchProgress
 from bench.result import Result
 from bench.stage import Scale, Stage
 from shared import logs
-from tests.servers.errors import ServerError
+from tests.support.servers.errors import ServerError
 
-_RESULTS = Path(__file__).with_name("results.json")
+_RESULTS_FILE = Path(__file__).with_name("results.json")
 
 
 def main(
@@ -28,9 +28,9 @@ def main(
     sustained_rate: Annotated[
         float, typer.Option(help="Deliveries per second of `sustained`; 0 is half of what it can do.")
     ] = 0,
-    output: Annotated[Path, typer.Option("--json", help="File to write the results to.")] = _RESULTS,
+    output: Annotated[Path, typer.Option("--json", help="File to write the results to.")] = _RESULTS_FILE,
 ) -> None:
-    """Measure speed and size on this machine, beside ceilings in the same run."""
+    """Measure speed and size on this machine, and the ceilings in the same run."""
     if show_list:
         for name, measurement in MEASUREMENTS.items():
             typer.echo(f"{name:14}{(measurement.__doc__ or '').splitlines()[0]}")
@@ -44,8 +44,8 @@ def main(
     except ServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    report.show(results, report.console())
-    report.write(results, output)
+    reporting.show(results, reporting.console())
+    reporting.write(results, output)
 
 
 async def _measure(names: Sequence[str], scale: Scale) -> list[Result]:

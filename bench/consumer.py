@@ -1,7 +1,8 @@
-"""The ceiling of the processor: takes deliveries, decodes them and acknowledges them, and nothing else.
+"""The ceiling of the processor: a consumer that only decodes and acknowledges deliveries.
 
-`python -m bench.consumer rabbitmq URL QUEUE COUNT` with nothing but aiormq, or `… spool DIRECTORY "" COUNT` with
-promgithub's own spool, which nothing else can read. Prints the rate, and the CPU seconds for each, as JSON.
+`python -m bench.consumer rabbitmq URL QUEUE COUNT` uses the layer below aio-pika, and no code of promgithub's;
+`… spool DIRECTORY "" COUNT` uses promgithub's own spool, which nothing else can read. Prints the rate, and the CPU
+seconds for each delivery, as JSON.
 """
 
 import asyncio
@@ -9,15 +10,16 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-import aiormq
+import aio_pika
 import msgspec
 import uvloop
-from aiormq.abc import DeliveredMessage
 
 from bench.drained import WARM_SHARE, Drained
-from promgithub.broker import NEVER
-from shared.spool import SpoolBroker
+from shared.brokers.interface import NO_DELIVERY_LIMIT
+from shared.brokers.spool import SpoolBroker
+from shared.settings import SPOOL_MAX_BYTES
 
 _PREFETCH = 1000
 _BATCH = 250
@@ -27,10 +29,10 @@ _SIZE = 1_000_000
 
 async def _rabbitmq(url: str, queue: str) -> AsyncIterator[int]:
     """Decode and acknowledge what is in a queue of RabbitMQ; yield how many were taken."""
-    connection = await aiormq.connect(url)
-    channel = await connection.channel(publisher_confirms=False)
+    connection = await aio_pika.connect(url)
+    channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
     await channel.basic_qos(prefetch_count=_PREFETCH)
-    arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+    arrived: asyncio.Queue[Any] = asyncio.Queue()  # of what aiormq delivers, below aio-pika's costly messages
     await channel.basic_consume(queue, arrived.put)
     while True:
         messages = [await arrived.get()]
@@ -44,7 +46,7 @@ async def _rabbitmq(url: str, queue: str) -> AsyncIterator[int]:
 
 async def _spool(directory: str, _unused: str) -> AsyncIterator[int]:
     """Decode and acknowledge what is in a spool; yield how many were taken."""
-    broker = SpoolBroker(Path(directory), _SIZE, NEVER)
+    broker = SpoolBroker(Path(directory), _SIZE, NO_DELIVERY_LIMIT, SPOOL_MAX_BYTES)
     await broker.start()
     consumer = await broker.consume(_PREFETCH)
     async for batch in consumer.batches(_BATCH, _LINGER):

@@ -1,6 +1,6 @@
-"""As many different deliveries as a benchmark wants, at little cost.
+"""Generates any number of different deliveries at little cost.
 
-One simulated history is told again and again: each edition has other runs, jobs and deliveries.
+It repeats one simulated history. Each edition has different IDs of runs, jobs and deliveries.
 """
 
 import re
@@ -18,7 +18,7 @@ SIZE = 2000
 _SEED = 1
 _IDENTIFIER = re.compile(rb"(?<![0-9a-f])(\d{16,17})(?![0-9a-f])")
 _SHIFT = 1_000_000
-"""What lies between the identifiers of two editions: more than there are in one."""
+"""Difference between the identifiers of two editions, larger than the number of identifiers in one."""
 
 _NODE_DIGITS = 12
 
@@ -45,7 +45,7 @@ class Editions:
 
 
 def _shifted(pieces: list[bytes], by: int) -> bytes:
-    """Return a body whose identifiers, every other piece, are so much larger."""
+    """Return a body with `offset` added to its identifiers, which are every second piece."""
     shifted = pieces.copy()
     shifted[1::2] = [b"%d" % (int(identifier) + by) for identifier in pieces[1::2]]
     return b"".join(shifted)

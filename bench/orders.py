@@ -1,18 +1,18 @@
-"""What the load is told and what it answers, as lines of JSON."""
+"""The protocol of the load generator: orders and answers, as lines of JSON."""
 
 from collections.abc import Mapping
 
 import msgspec
 
 SECRET = "It's a Secret to Everybody"  # noqa: S105 - of GitHub's documentation
-"""The secret that deliveries are signed with."""
+"""The secret for the signatures of deliveries."""
 
 
 class Order(msgspec.Struct, frozen=True):
-    """Send so many deliveries to a port of loopback.
+    """Send `count` deliveries to a port of loopback.
 
-    Without `rate` each connection sends the next as soon as it has an answer. With it, deliveries are due at fixed
-    times, so many a second, and latencies count from then.
+    Without `rate`, each connection sends the next delivery as soon as it has an answer. With `rate`, deliveries are due
+    at fixed times, `rate` per second, and latencies are measured from these times.
     """
 
     port: int
@@ -21,7 +21,7 @@ class Order(msgspec.Struct, frozen=True):
     rate: float | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class LoadOutcome(msgspec.Struct, frozen=True):
     """How often each status was answered (0: the connection ended), in how many seconds, and the latencies in ms."""
 
     answers: Mapping[int, int]

@@ -1,4 +1,4 @@
-"""What Linux says of a process (proc(5))."""
+"""Statistics of a process from Linux (proc(5))."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def tree_cpu_seconds(root: int) -> float:
-    """Return the CPU time of a process and of all that it started, those that have ended included."""
+    """Return the CPU time of a process and of all its children, including those that have ended."""
     used, children = {}, defaultdict(list)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -38,20 +38,20 @@ def tree_cpu_seconds(root: int) -> float:
 
 
 def peak_megabytes(pid: int) -> float:
-    """Return the most memory that a process has had resident so far, in units of 1024² bytes."""
+    """Return the maximum resident memory of a process so far, in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 @dataclass(slots=True)
 class CpuRecord:
-    """The CPU time of some processes over a while."""
+    """The CPU time of some processes over a period."""
 
     times: list[float] = field(default_factory=list)
     used: list[float] = field(default_factory=list)
 
     def between(self, begin: float, end: float) -> float:
-        """Return the CPU seconds that were used between two moments, in Unix seconds."""
+        """Return the CPU seconds between two times (Unix seconds)."""
         return self._at(end) - self._at(begin)
 
     def _at(self, moment: float) -> float:
@@ -60,7 +60,7 @@ class CpuRecord:
 
 @asynccontextmanager
 async def recorded_cpu(*pids: int) -> AsyncIterator[CpuRecord]:
-    """Record the CPU time of processes meanwhile."""
+    """Record the CPU time of processes while the context lasts."""
     record = CpuRecord()
 
     async def sample() -> None:

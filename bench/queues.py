@@ -1,4 +1,4 @@
-"""The two brokers as a benchmark sees them: a queue of its own to start processes on, to fill and to look into."""
+"""The two brokers for benchmarks: a private queue that can be filled, inspected, and used by processes."""
 
 import asyncio
 import secrets
@@ -10,13 +10,13 @@ from typing import ClassVar
 
 from bench.orders import SECRET
 from bench.stage import Stage, python
-from promgithub.broker import NEVER
-from shared.broker import Broker
+from shared.brokers.interface import NO_DELIVERY_LIMIT, Broker
+from shared.brokers.rabbitmq import RabbitBroker, Topology
+from shared.brokers.spool import SpoolBroker
 from shared.delivery import Delivery
-from shared.rabbitmq import RabbitBroker, Topology
-from shared.spool import SpoolBroker
-from tests.processes import Process
-from tests.servers.rabbitmq import remove_queue
+from shared.settings import SPOOL_MAX_BYTES
+from tests.support.processes import PROMGITHUB, Process
+from tests.support.servers.rabbitmq import remove_queue
 
 _SIZE = 1_000_000
 _DELIVERY_LIMIT = 20
@@ -25,7 +25,7 @@ _CONNECT_SECONDS = 30.0
 
 
 class Queue(ABC):
-    """A queue, empty to begin with. `name` says which broker it is of."""
+    """A queue that is empty at first. `name` is that of its broker."""
 
     name: ClassVar[str]
 
@@ -41,12 +41,16 @@ class Queue(ABC):
         """Start a processor that takes deliveries from the queue."""
 
     @abstractmethod
+    def dead_letters(self, *arguments: str) -> list[str]:
+        """Return a command `promgithub dead-letters` for the queue."""
+
+    @abstractmethod
     def consumer(self, deliveries: int) -> list[str]:
-        """Return the command that takes so many deliveries and does nothing with them."""
+        """Return the command of the bare consumer for `count` deliveries."""
 
     @abstractmethod
     def broker(self) -> Broker:
-        """Return the queue as promgithub sees it, not connected."""
+        """Return promgithub's broker of the queue, not connected yet."""
 
     async def fill(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries into the queue."""
@@ -56,22 +60,22 @@ class Queue(ABC):
             for delivery in left:
                 await broker.publish(delivery)
 
-        async with self._connected() as broker:
+        async with self.connected() as broker:
             await asyncio.gather(*(publish_some(broker) for _ in range(_FILLED_AT_ONCE)))
 
     async def depth(self) -> int:
         """Return how many deliveries are in the queue, which no process may be using."""
-        async with self._connected() as broker:
+        async with self.connected() as broker:
             return (await broker.depths()).ready
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Broker]:
+    async def connected(self) -> AsyncIterator[Broker]:
+        """Yield promgithub's broker of the queue, connected."""
         broker = self.broker()
         await broker.start()
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                while not broker.available:  # noqa: ASYNC110 - no event says so
-                    await asyncio.sleep(0.02)
+            if not await broker.ready_within(_CONNECT_SECONDS):
+                raise TimeoutError(f"{self.name} is not available after {_CONNECT_SECONDS:g} s")
             yield broker
         finally:
             await broker.close()
@@ -89,28 +93,27 @@ class RabbitQueue(Queue):
 
     @property
     def settings(self) -> dict[str, str]:
-        """The settings that name the queue."""
         return {"AMQP_URL": self.url, "QUEUE_NAME": self.queue}
 
     def start_receiver(self) -> Process:
-        """Start `promgithub ingest`."""
         return self.stage.start("ingest", WEBHOOK_SECRET=SECRET, **self.settings)
 
     def start_processor(self, database_url: str, **settings: str) -> Process:
-        """Start `promgithub processor`."""
         return self.stage.start("processor", DATABASE_URL=database_url, **self.settings, **settings)
 
+    def dead_letters(self, *arguments: str) -> list[str]:
+        variables = [f"PROMGITHUB_{name}={value}" for name, value in self.settings.items()]
+        return ["env", *variables, PROMGITHUB, "dead-letters", *arguments]
+
     def consumer(self, deliveries: int) -> list[str]:
-        """Return the command of the bare consumer."""
         return python("bench.consumer", "rabbitmq", self.url, self.queue, str(deliveries))
 
     def broker(self) -> Broker:
-        """Return RabbitMQ."""
         return RabbitBroker(self.url, Topology(self.queue, _SIZE, _DELIVERY_LIMIT), "bench")
 
 
 class SpoolQueue(Queue):
-    """A spool in a directory of its own; one process at a time uses it."""
+    """A spool in its own directory. One process at a time uses it."""
 
     name = "spool"
 
@@ -128,18 +131,19 @@ class SpoolQueue(Queue):
             "bench.roles", "spool-processor", str(self.directory), DATABASE_URL=database_url, **settings
         )
 
+    def dead_letters(self, *arguments: str) -> list[str]:
+        return [PROMGITHUB, "dead-letters", *arguments, "--spool-dir", str(self.directory)]
+
     def consumer(self, deliveries: int) -> list[str]:
-        """Return the command of the bare consumer."""
         return python("bench.consumer", "spool", str(self.directory), "", str(deliveries))
 
     def broker(self) -> Broker:
-        """Return the spool."""
-        return SpoolBroker(self.directory, _SIZE, NEVER)
+        return SpoolBroker(self.directory, _SIZE, NO_DELIVERY_LIMIT, SPOOL_MAX_BYTES)
 
 
 @asynccontextmanager
 async def rabbit_queue(stage: Stage) -> AsyncIterator[RabbitQueue]:
-    """Give a queue of RabbitMQ, which is deleted afterwards."""
+    """Yield a queue of RabbitMQ; delete it afterwards."""
     queue = RabbitQueue(stage, (await stage.rabbit()).url)
     try:
         yield queue
@@ -149,7 +153,7 @@ async def rabbit_queue(stage: Stage) -> AsyncIterator[RabbitQueue]:
 
 @asynccontextmanager
 async def spool_queue(stage: Stage) -> AsyncIterator[SpoolQueue]:
-    """Give a spool, which is deleted with the files of the run."""
+    """Yield a spool. It is deleted with the files of the run."""
     yield SpoolQueue(stage)
 
 

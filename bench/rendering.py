@@ -1,4 +1,4 @@
-"""The ceiling of a scrape: what prometheus_client takes to render a page that is read from standard input."""
+"""The ceiling of a scrape: the time that prometheus_client needs to render a page, read from standard input."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ _TIMES = 3
 
 
 class Rendered(msgspec.Struct, frozen=True):
-    """The seconds that rendering took at best, and the CPU seconds."""
+    """The shortest time of rendering in seconds, and the CPU seconds."""
 
     seconds: float
     cpu: float
@@ -26,7 +26,6 @@ class _Families:
         self._families = list(families)
 
     def collect(self) -> Iterable[Metric]:
-        """Return them."""
         return self._families
 
 

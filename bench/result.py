@@ -1,4 +1,4 @@
-"""A figure, what it is compared with, and what it has to be."""
+"""A figure, its ceiling and its target."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Bound(Enum):
-    """Which side of a target is the good one."""
+    """Whether a target is a minimum or a maximum."""
 
     AT_MOST = "≤"
     AT_LEAST = "≥"
@@ -14,7 +14,7 @@ class Bound(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a figure, or with `of_ceiling` its ratio to the ceiling, has to be."""
+    """The required value of a figure or, with `of_ceiling`, of its ratio to the ceiling."""
 
     bound: Bound
     value: float
@@ -24,33 +24,33 @@ class Target:
         return f"{self.bound.value} {self.value:g}{' x' if self.of_ceiling else ''}"
 
     def met_by(self, figure: float) -> bool:
-        """Tell whether a figure is as it has to be."""
+        """Return whether a figure meets the target."""
         return figure <= self.value if self.bound is Bound.AT_MOST else figure >= self.value
 
 
 def at_most(value: float) -> Target:
-    """Return the target of a figure that has to be small."""
+    """Return a target that is a maximum."""
     return Target(Bound.AT_MOST, value)
 
 
 def at_least(value: float) -> Target:
-    """Return the target of a figure that has to be large."""
+    """Return a target that is a minimum."""
     return Target(Bound.AT_LEAST, value)
 
 
 def at_most_times(value: float) -> Target:
-    """Return the target of a cost that may be so many times that of the ceiling."""
+    """Return the target of a cost: at most `times` the cost of the ceiling."""
     return Target(Bound.AT_MOST, value, of_ceiling=True)
 
 
 def at_least_times(value: float) -> Target:
-    """Return the target of a rate that must be so many times that of the ceiling."""
+    """Return the target of a rate: at least `times` the rate of the ceiling."""
     return Target(Bound.AT_LEAST, value, of_ceiling=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A figure in `unit`; `includes` says what is in it and, where there is one, what the ceiling is.
+    """A figure in `unit`. `includes` describes the figure and, if there is one, the ceiling.
 
     `details` are further figures of the same measurement, each with its unit in its name.
     """
@@ -70,7 +70,7 @@ class Result:
 
     @property
     def met(self) -> bool | None:
-        """Whether the figure is as it has to be; None if nothing is asked of it."""
+        """Whether the figure meets its target; None if it has no target."""
         if self.target is None:
             return None
         figure = self.ratio if self.target.of_ceiling else self.measured

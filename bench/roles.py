@@ -1,4 +1,4 @@
-"""Processes that promgithub has only as part of another: `python -m bench.roles ROLE PATH`.
+"""Processes for benchmarks that are only parts of promgithub's own: `python -m bench.roles ROLE PATH`.
 
 `spool-receiver` and `spool-processor` are the halves of `promgithub standalone`, each alone with the spool in PATH.
 `watched-processor` is `promgithub processor`, which also writes to PATH how long its event loop stalls.
@@ -10,31 +10,27 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from ingest.app import Receiver
+from ingest.receiver import Receiver
 from processor.app import Processor
-from promgithub.broker import rabbit_broker
-from promgithub.running import run
+from processor.counting.events import COUNTED
+from promgithub.commands.running import run
 from shared import logs
-from shared.settings import CommonSettings, IngestSettings, ProcessorSettings, load
-from shared.spool import SpoolBroker
+from shared.brokers.choice import shared_broker, standalone_spool
+from shared.settings import IngestSettings, ProcessorSettings, load
 
 _PAUSE = 0.005
 _WORTH_NOTING = 0.001
 _Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
-def _spool(settings: CommonSettings, directory: Path) -> SpoolBroker:
-    return SpoolBroker(directory, settings.event_queue_size, settings.delivery_limit)
-
-
 def _spool_receiver(directory: Path) -> _Main:
     settings = load(IngestSettings)
-    return Receiver(settings, _spool(settings, directory)).run
+    return Receiver(settings, standalone_spool(settings, directory), counted=COUNTED).run
 
 
 def _spool_processor(directory: Path) -> _Main:
     settings = load(ProcessorSettings)
-    return lambda stop: Processor(settings, _spool(settings, directory)).run(stop)
+    return lambda stop: Processor(settings, standalone_spool(settings, directory)).run(stop)
 
 
 def _watched_processor(stalls: Path) -> _Main:
@@ -43,7 +39,7 @@ def _watched_processor(stalls: Path) -> _Main:
     async def main(stop: asyncio.Event) -> None:
         watching = asyncio.create_task(_watch(stalls))
         try:
-            await Processor(settings, rabbit_broker(settings, "processor")).run(stop)
+            await Processor(settings, shared_broker(settings, "processor")).run(stop)
         finally:
             watching.cancel()
 
@@ -51,7 +47,7 @@ def _watched_processor(stalls: Path) -> _Main:
 
 
 async def _watch(stalls: Path) -> None:
-    """Write a line for each pause that took too long: when it ended, in Unix seconds, and by how many seconds."""
+    """Write a line for each stall of the event loop: its end in Unix seconds, and its length in seconds."""
     with stalls.open("w", buffering=1) as file:
         while True:
             began = time.perf_counter()

@@ -1,7 +1,7 @@
-"""The load, a process of its own: sends what lines on its standard input say, and answers each with a line.
+"""The load generator, a separate process. It reads orders from standard input, and answers each with a line.
 
-A client that costs as much as the receiver would measure itself: this one writes requests that were made beforehand,
-and looks at no more of an answer than its status and length.
+It must use less CPU than the receiver. Therefore it prepares the requests in advance, and reads only the status and the
+length of each answer.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ import msgspec
 import uvloop
 
 from bench.deliveries import Editions
-from bench.orders import SECRET, Order, Outcome
+from bench.orders import SECRET, LoadOutcome, Order
 from ingest.signature import sign
 from shared.delivery import Delivery
 
 _MADE_BEFOREHAND = 20_000
-"""Deliveries that are kept in memory; a longer order is made while it is sent."""
+"""Maximum number of deliveries prepared in memory. The others of a longer order are generated while it is sent."""
 
 _SECRET = SECRET.encode()
 _LENGTH = b"content-length:"
@@ -41,23 +41,23 @@ def request(delivery: Delivery) -> bytes:
 
 
 class Sending:
-    """One order: what is still to be sent, and the answers so far."""
+    """One order: the remaining deliveries, and the answers so far."""
 
     def __init__(self, order: Order, requests: Iterator[bytes]) -> None:
         self._order = order
         self._requests = requests
-        self._idle: list[_Connection] = []
+        self._idle: list[_LoadConnection] = []
         self._due: deque[float] = deque()
         self._answers: Counter[int] = Counter()
         self._latencies: list[float] = []
         self._done = asyncio.Event()
 
-    async def run(self) -> Outcome:
+    async def run(self) -> LoadOutcome:
         """Send everything and wait for every answer."""
         loop = asyncio.get_running_loop()
         for _ in range(self._order.connections):
             transport, connection = await loop.create_connection(
-                lambda: _Connection(self), "127.0.0.1", self._order.port
+                lambda: _LoadConnection(self), "127.0.0.1", self._order.port
             )
             connection.transport = transport
             self._idle.append(connection)
@@ -70,7 +70,7 @@ class Sending:
         return self._outcome(seconds)
 
     async def _release(self, began: float) -> None:
-        """Let deliveries go when they are due, or all at once."""
+        """Release deliveries when they are due, or all at once."""
         if self._order.rate is None:
             self._due.extend([math.inf] * self._order.deliveries)
             self._send()
@@ -89,8 +89,8 @@ class Sending:
             data = next(self._requests)
             connection.send(data, min(due, time.perf_counter()))
 
-    def answered(self, connection: "_Connection", status: int, seconds: float) -> None:
-        """Note an answer; the connection takes the next delivery unless it has ended (status 0)."""
+    def answered(self, connection: "_LoadConnection", status: int, seconds: float) -> None:
+        """Record an answer. The connection takes the next delivery unless it was closed (status 0)."""
         self._answers[status] += 1
         self._latencies.append(seconds)
         if status:
@@ -100,16 +100,16 @@ class Sending:
         else:
             self._send()
 
-    def _outcome(self, seconds: float) -> Outcome:
+    def _outcome(self, seconds: float) -> LoadOutcome:
         ordered = sorted(self._latencies)
         p50, p99, p999, worst = (
             1000 * ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.99, 0.999, 1.0)
         )
-        return Outcome(self._answers, seconds, p50, p99, p999, worst)
+        return LoadOutcome(self._answers, seconds, p50, p99, p999, worst)
 
 
-class _Connection(asyncio.Protocol):
-    """A connection with at most one request under way."""
+class _LoadConnection(asyncio.Protocol):
+    """A connection with at most one request in progress."""
 
     transport: asyncio.Transport
 
@@ -119,7 +119,6 @@ class _Connection(asyncio.Protocol):
         self._due: float | None = None
 
     def send(self, data: bytes, due: float) -> None:
-        """Write a request."""
         self._due = due
         self.transport.write(data)
 
@@ -139,7 +138,6 @@ class _Connection(asyncio.Protocol):
             self._answered(0)
 
     def close(self) -> None:
-        """End the connection."""
         self.transport.abort()
 
     def _answered(self, status: int) -> None:

@@ -1,8 +1,8 @@
-"""RabbitMQ and PostgreSQL as a benchmark wants them: the tests' private instances, without what spares the tests."""
+"""RabbitMQ and PostgreSQL for benchmarks: the tests' private instances, without the settings that speed up tests."""
 
-from tests.servers.daemon import Daemon
-from tests.servers.postgres import PostgresServer
-from tests.servers.rabbitmq import RabbitServer
+from tests.support.servers.daemon import Daemon
+from tests.support.servers.postgres import PostgresServer
+from tests.support.servers.rabbitmq import RabbitServer
 
 _ERLANG = "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"
 _ONE_SCHEDULER = " +S 1:1"

@@ -1,4 +1,4 @@
-"""Where the measurements play: servers that are started when first asked for, processes, and the load."""
+"""The environment of the measurements: servers (started when first used), processes, and the load generator."""
 
 import asyncio
 import secrets
@@ -11,21 +11,28 @@ from pathlib import Path
 import msgspec
 
 from bench.deliveries import Editions
-from bench.orders import SECRET, Order, Outcome
+from bench.orders import SECRET, LoadOutcome, Order
 from bench.proc import tree_cpu_seconds
 from bench.servers import DurablePostgres, FastRabbit
-from tests.processes import Launcher, Process
-from tests.servers.postgres import fresh_database
+from tests.support.processes import Launcher, Process
+from tests.support.servers.postgres import fresh_database
 
 _ROOT = str(Path(__file__).parents[1])
 _STOP_SECONDS = 60.0
 _LOAD_SECONDS = 120.0
 _COMMAND_SECONDS = 300.0
 
+_REFERENCE_RATE = 18_000
+"""Answers per second of the bare handler on the machine for which the targets in seconds were set."""
+
+_SPEED_CONNECTIONS = 32
+_SPEED_WARM = 1000
+_SPEED_DELIVERIES = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is done: rows of a large store, seconds and rate (0: half of what can be done) of a steady load."""
+    """Sizes: rows of the large store; seconds and rate of the steady load (rate 0: half of the maximum)."""
 
     tracked_rows: int
     sustained_seconds: float
@@ -33,15 +40,15 @@ class Scale:
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of this package, in whatever directory."""
+    """Return the command that runs a module of this package in any directory."""
     return ["env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", module, *arguments]
 
 
 class Stage:
-    """Everything that measurements share; `tell` shows a person what goes on."""
+    """The resources of the measurements; `tell` shows the progress."""
 
     def __init__(self, directory: Path, scale: Scale, tell: Callable[[str], None]) -> None:
-        """`directory` is for the files of processes, and is emptied by its owner."""
+        """`directory` is for the files of processes; the caller deletes it."""
         self.directory = directory
         self.scale = scale
         self.tell = tell
@@ -51,6 +58,7 @@ class Stage:
         self._rabbit: FastRabbit | None = None
         self._postgres: DurablePostgres | None = None
         self._load: asyncio.subprocess.Process | None = None
+        self._speed: float | None = None
 
     async def __aenter__(self) -> "Stage":
         self._exit.callback(self.launcher.close)
@@ -73,7 +81,7 @@ class Stage:
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[str]:
-        """Give the URL of an empty PostgreSQL database, which is dropped afterwards."""
+        """Yield the URL of an empty PostgreSQL database; drop it afterwards."""
         if self._postgres is None:
             self.tell("starting PostgreSQL")
             self._postgres = await self._exit.enter_async_context(DurablePostgres())
@@ -94,8 +102,8 @@ class Stage:
         """Start a module of this package that follows the same settings."""
         return self.launcher.start_command(python(module, *arguments), WEBHOOK_SECRET=SECRET, **settings)
 
-    async def load(self, process: Process, connections: int, deliveries: int, rate: float | None = None) -> Outcome:
-        """Let the load send deliveries to a process; return how it went. See `Order`."""
+    async def load(self, process: Process, connections: int, deliveries: int, rate: float | None = None) -> LoadOutcome:
+        """Send deliveries to a process with the load generator; return the result. See `Order`."""
         if self._load is None:
             self._load = await asyncio.create_subprocess_exec(
                 *python("bench.sender"), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -104,11 +112,26 @@ class Stage:
         order = Order(int(process.service_url.rpartition(":")[2]), connections, deliveries, rate)
         async with asyncio.timeout(_LOAD_SECONDS + (deliveries / rate if rate else 0)):
             answer = await asked(self._load, msgspec.json.encode(order))
-        return msgspec.json.decode(answer, type=Outcome, strict=False)
+        return msgspec.json.decode(answer, type=LoadOutcome, strict=False)
+
+    async def speed(self) -> float:
+        """Return the speed of this machine: the share of the reference rate that a bare handler reaches, at most 1.
+
+        Loads and times that are not compared with a ceiling depend on it.
+        """
+        if self._speed is None:
+            self.tell("measuring the speed of this machine: bare handler")
+            bare = self.start_module("bench.bare")
+            await bare.ready()
+            await self.load(bare, _SPEED_CONNECTIONS, _SPEED_WARM)
+            outcome = await self.load(bare, _SPEED_CONNECTIONS, _SPEED_DELIVERIES)
+            await bare.kill()
+            self._speed = min(1.0, outcome.rate / _REFERENCE_RATE)
+        return self._speed
 
 
 async def asked(process: asyncio.subprocess.Process, line: bytes) -> bytes:
-    """Return the line with which a process answers a line."""
+    """Send a line to a process; return its answer, also a line."""
     if process.stdin is None or process.stdout is None:
         raise ValueError("the process has no pipes")
     process.stdin.write(line + b"\n")

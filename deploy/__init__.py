@@ -1,1 +1,1 @@
-"""What an installation is made of, beside the program."""
+"""Files for deployments: image, Kubernetes manifests, Prometheus rules, Grafana dashboards."""

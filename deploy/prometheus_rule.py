@@ -1,5 +1,10 @@
-"""The rules of deploy/prometheus as a PrometheusRule for Kubernetes: `python -m deploy.prometheus_rule` writes it."""
+"""Generates PrometheusRules for Kubernetes from the rules in deploy/prometheus: `python -m deploy.prometheus_rule`.
 
+It also writes the address of the runbook into the alerts.
+"""
+
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +12,25 @@ import yaml
 
 DEPLOY = Path(__file__).parent
 
-MANIFEST = DEPLOY / "kubernetes/components/monitoring/prometheusrule.yaml"
+RUNBOOK = "https://github.com/promgithub/promgithub/blob/main/docs/runbook.md"
+"""Where the alerts find the runbook: the part of each `runbook_url` before its `#`."""
+
+UPSTREAM_NAMES = "upstream-names"
+"""The rules that are loaded only on request: they record the names of the Go promgithub."""
+
+MANIFESTS: Mapping[str, Path] = {
+    "promgithub": DEPLOY / "kubernetes/components/monitoring/prometheusrule.yaml",
+    "promgithub-upstream-names": DEPLOY / "kubernetes/components/upstream-names/prometheusrule.yaml",
+}
+"""The file of each PrometheusRule, by the name of the PrometheusRule."""
 
 _HEAD = "# Made from deploy/prometheus/*.rules.yml by `make manifests`.\n"
+_RUNBOOK_URL = re.compile(r"(?<=runbook_url: )[^#\s]+(?=#)")
 _LABELS = {"app.kubernetes.io/name": "promgithub"}
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as such, so that the expressions of rules stay readable."""
+    """Writes multi-line texts as YAML blocks, so that the expressions of rules stay readable."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -24,15 +40,16 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def render() -> str:
-    """Return the manifest with the groups of every file of rules, in the order of the files' names."""
-    files = sorted((DEPLOY / "prometheus").glob("*.rules.yml"))
-    groups = [group for file in files for group in _groups(file)]
+def render(name: str) -> str:
+    """Return a manifest of `MANIFESTS` with the groups of its rule files, in the order of the file names."""
+    upstream = DEPLOY / f"prometheus/{UPSTREAM_NAMES}.rules.yml"
+    unasked = sorted(set((DEPLOY / "prometheus").glob("*.rules.yml")) - {upstream})
+    groups = [group for file in (unasked if name == "promgithub" else [upstream]) for group in _groups(file)]
     return _HEAD + yaml.dump(
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
-            "metadata": {"name": "promgithub", "labels": _LABELS},
+            "metadata": {"name": name, "labels": _LABELS},
             "spec": {"groups": groups},
         },
         Dumper=_Dumper,
@@ -42,10 +59,23 @@ def render() -> str:
     )
 
 
+def with_runbook(text: str) -> str:
+    """Return the text of a file in which each `runbook_url` begins with `RUNBOOK`."""
+    return _RUNBOOK_URL.sub(RUNBOOK, text)
+
+
 def _groups(file: Path) -> list[Any]:
     content = yaml.safe_load(file.read_text("utf-8")) or {}
     return list(content.get("groups") or ())
 
 
+def write() -> None:
+    """Write the address of the runbook into the alerts and their cases, and then the manifests."""
+    for file in (DEPLOY / "prometheus").rglob("*.yml"):
+        file.write_text(with_runbook(file.read_text("utf-8")), "utf-8")
+    for name, manifest in MANIFESTS.items():
+        manifest.write_text(render(name), "utf-8")
+
+
 if __name__ == "__main__":
-    MANIFEST.write_text(render(), "utf-8")
+    write()

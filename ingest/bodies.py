@@ -1,36 +1,36 @@
-"""Reading the bodies of requests within bounds: of size, of time, and of memory over all of them."""
+"""Reading the bodies of requests, with limits on size, time, and the memory of all bodies together."""
 
 import asyncio
 
 from aiohttp import StreamReader, web
 
-from ingest.answers import Outcome, Refusal
+from ingest.outcomes import Refusal, RequestOutcome
 
 MAX_BODY = 25 * 1024 * 1024
-"""Bytes of a body that are accepted. GitHub delivers no payload over 25 MB (GitHub docs, "Webhook events and
-payloads"), which is at most this."""
+"""Maximum size of a body in bytes. GitHub delivers no payload larger than 25 MB (GitHub docs, "Webhook events and
+payloads")."""
 
 MAX_HELD = 256 * 1024 * 1024
-"""Bytes of bodies that are held at the same time, of whatever number of requests."""
+"""Maximum bytes of all bodies that are in memory at the same time."""
 
 READ_SECONDS = 10.0
-"""Seconds that a body may take to arrive: a slow sender must not keep others out, and GitHub gives up after 10."""
+"""Timeout of receiving a body, in seconds. GitHub's own timeout is 10 s; a slow client must not block others."""
 
 
 class Bodies:
-    """Reads bodies and knows how many bytes of them are held."""
+    """Reads bodies and counts the bytes that are in memory."""
 
     def __init__(self, max_held: int = MAX_HELD) -> None:
-        """`max_held`: bytes that may be held at the same time."""
+        """`max_held` is the maximum bytes in memory at the same time."""
         self._max_held = max_held
         self._held = 0
 
     def admit(self, declared: int | None) -> None:
-        """Check `Content-Length`, in bytes, before anything is read. Raises `Refusal` (413, 503)."""
+        """Check `Content-Length`, in bytes, before the body is read. Raises `Refusal` (413, 503)."""
         self._check(declared or 0, self._held + (declared or 0))
 
     async def read(self, content: StreamReader) -> bytes:
-        """Return a body, which counts as held until it is given to `release`.
+        """Return a body. It counts as in memory until `release` is called with it.
 
         Raises `Refusal` (400, 408, 413, 503).
         """
@@ -44,16 +44,16 @@ class Bodies:
                 return await self._gather(content)
         except TimeoutError:
             error = f"the body must arrive within {READ_SECONDS:g} s"
-            raise Refusal(408, Outcome.BAD_REQUEST, error) from None
-        except (OSError, RuntimeError, web.RequestPayloadError):  # RuntimeError: aiohttp, of a connection that is gone
-            raise Refusal(400, Outcome.BAD_REQUEST, "the body must be complete") from None
+            raise Refusal(408, RequestOutcome.BAD_REQUEST, error) from None
+        except (OSError, RuntimeError, web.RequestPayloadError):  # RuntimeError: aiohttp, if the connection is closed
+            raise Refusal(400, RequestOutcome.BAD_REQUEST, "the body must be complete") from None
 
     def release(self, body: bytes) -> None:
-        """Hold a body no longer."""
+        """Stop counting a body as in memory."""
         self._held -= len(body)
 
     async def _gather(self, content: StreamReader) -> bytes:
-        # Not a list: a body of tiny pieces would need many times its size.
+        # Not a list of pieces: with tiny pieces, it would need many times the size of the body.
         body = bytearray()
         complete = False
         try:
@@ -69,6 +69,6 @@ class Bodies:
 
     def _check(self, size: int, held: int) -> None:
         if size > MAX_BODY:
-            raise Refusal(413, Outcome.TOO_LARGE, f"a body may have {MAX_BODY} bytes")
+            raise Refusal(413, RequestOutcome.TOO_LARGE, f"a body may have at most {MAX_BODY} bytes")
         if held > self._max_held:
-            raise Refusal(503, Outcome.SHED, "too many bytes in flight; try again")
+            raise Refusal(503, RequestOutcome.SHED, "too many bytes in flight; try again")

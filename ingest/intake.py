@@ -1,99 +1,106 @@
-"""Where deliveries go: to the broker or, while it takes none, to a spool on this receiver's disk until it does.
+"""Publishes deliveries to the broker. While the broker refuses them, stores them in a spool on this receiver's disk.
 
-GitHub does not send a refused delivery again by itself, so an hour without a broker would be an hour without figures.
-What is in the spool is forwarded in its order. What arrives goes past it as soon as the broker confirms again: order
-means nothing to the processor, and an answer need not wait for a backlog.
+GitHub does not redeliver by itself. Without the spool, all deliveries during an outage of the broker would be missing.
+The spooled deliveries are forwarded in order. As soon as the broker confirms again, new deliveries go directly to it:
+the processor does not depend on their order, and an answer to GitHub need not wait for the backlog.
 """
 
 import asyncio
 from contextlib import suppress
 
-from ingest.answers import Outcome
-from ingest.metrics import SpoolFigures
-from shared.broker import Batch, Broker
+from ingest.outcomes import RequestOutcome
+from ingest.receiver_metrics import SpoolFigures
+from shared.brokers.interface import Batch, Broker
+from shared.brokers.spool import SpoolBroker
 from shared.delivery import Delivery
 from shared.errors import BrokerError, BrokerUnavailable, MessageTooLarge, QueueFull
 from shared.logs import get_logger
-from shared.spool import SpoolBroker
 from shared.waiting import is_set_within, pauses
 
 FORWARDED_AT_ONCE = 32
-"""Deliveries on their way from the spool to the broker at the same time: few, beside those that arrive."""
+"""Number of deliveries that are forwarded at the same time: few, so that new deliveries have priority."""
 
-FIRST_PAUSE = 0.1
-"""Seconds before what the broker did not take is forwarded again, at most."""
+FIRST_FORWARD_PAUSE = 0.1
+"""Maximum pause before the first retry of forwarding, in seconds."""
 
-LONGEST_PAUSE = 1.0
-"""Seconds that a pause never exceeds."""
+LONGEST_FORWARD_PAUSE = 1.0
+"""Maximum pause between retries of forwarding, in seconds."""
 
 LAST_SECONDS = 10.0
-"""Seconds that forwarding may go on after the stop; what is left then stays in the spool."""
+"""How long forwarding may continue after the stop, in seconds. The remaining deliveries stay in the spool."""
 
-POLL_SECONDS = 0.05
-"""Seconds between looks at whether the spool is empty, after the stop."""
+SPOOL_POLL_SECONDS = 0.05
+"""How often the intake checks after the stop whether the spool is empty, in seconds."""
 
 TOO_LARGE = "too_large"
-"""Reason of a dead letter that was accepted into the spool, but that the broker refuses for its size."""
+"""Reason of a dead letter in the spool: the broker accepts no message of this size."""
 
 _log = get_logger(__name__)
 
 
 class Intake:
-    """Takes deliveries, and says how each was taken."""
+    """Publishes or spools deliveries."""
 
     def __init__(self, broker: Broker, spool: SpoolBroker | None = None) -> None:
-        """Both are started and closed with the intake. Without a spool, what the broker refuses is refused."""
+        """`start` and `close` also start and close both. Without a spool, a delivery is refused if the broker fails."""
         self._broker = broker
         self._spool = spool
         self._refusal: BrokerError | None = None
         self._forwarded = 0
 
     async def start(self) -> None:
-        """Open the spool and begin to connect. Raises `SettingsError` if the spool's directory cannot be had."""
+        """Open the spool and start to connect. Raises `SettingsError` if the spool's directory cannot be used."""
         if self._spool is not None:
             await self._spool.start()
         await self._broker.start()
 
     async def close(self) -> None:
-        """Let go of both, within a bounded time."""
+        """Close both, within a bounded time."""
         await self._broker.close()
         if self._spool is not None:
             await self._spool.close()
 
     @property
     def broker_up(self) -> bool:
-        """Whether the broker is there."""
+        """Whether the broker is connected and accepts messages."""
         return self._broker.available
 
     @property
+    def trouble(self) -> str:
+        """Why the broker is not available, and the spool, if there is one."""
+        if self._spool is None:
+            return self._broker.trouble
+        return f"{self._broker.trouble}; {'the spool is full' if self._spool.available else self._spool.trouble}"
+
+    @property
     def available(self) -> bool:
-        """Whether a delivery is likely to be taken now."""
+        """Whether `take` is likely to succeed now."""
         return self.broker_up or (self._spool is not None and self._spool.has_room)
 
     def figures(self) -> SpoolFigures:
         """Return how full the spool is."""
         return SpoolFigures() if self._spool is None else SpoolFigures.of(self._spool, self._forwarded)
 
-    async def take(self, delivery: Delivery) -> Outcome:
+    async def take(self, delivery: Delivery) -> RequestOutcome:
         """Return `ACCEPTED` once the broker has confirmed a delivery, or `SPOOLED` once it is on disk.
 
-        Raises as `shared.broker.Publisher.publish` does if neither takes it.
+        Raises the errors of `shared.brokers.interface.Publisher.publish` if both fail.
         """
         if self._spool is None:
             await self._broker.publish(delivery)
-            return Outcome.ACCEPTED
+            return RequestOutcome.ACCEPTED
         if self._goes_past(self._spool):
             try:
                 await self._broker.publish(delivery)
             except (BrokerUnavailable, QueueFull) as error:
                 self._refused(error)
             else:
-                return Outcome.ACCEPTED
+                return RequestOutcome.ACCEPTED
         await self._keep(self._spool, delivery)
-        return Outcome.SPOOLED
+        return RequestOutcome.SPOOLED
 
     async def forward(self, stop: asyncio.Event) -> None:
-        """Forward what is in the spool until `stop` is set, and a little longer if the broker takes it."""
+        """Forward the spooled deliveries until `stop` is set, and then for at most `LAST_SECONDS`."""
         if self._spool is None:
             return
         async with asyncio.TaskGroup() as tasks:
@@ -105,10 +112,11 @@ class Intake:
             _log.warning("deliveries stay in the spool until the next start", deliveries=self._spool.deliveries)
 
     def _goes_past(self, spool: SpoolBroker) -> bool:
-        """Tell whether a delivery is to be published at once.
+        """Return whether to publish a new delivery directly, without the spool.
 
-        After a refusal it is the forwarding that finds out when the broker takes deliveries again, so that no sender
-        waits for that; unless there is nothing to forward, or nothing can be.
+        After the broker has refused a delivery, new deliveries go to the spool until forwarding succeeds, so that no
+        request waits for a timeout of the broker. If the spool is empty or cannot be written, a new delivery goes to
+        the broker in any case.
         """
         return self.broker_up and (self._refusal is None or not spool.deliveries or not spool.available)
 
@@ -120,12 +128,12 @@ class Intake:
             raise type(refusal)(f"{refusal}; {error}") from None
 
     async def _drain(self, spool: SpoolBroker) -> None:
-        """Give the forwarding time to empty the spool, until the broker refuses."""
+        """Wait until the spool is empty or the broker refuses a delivery."""
         self._refusal = None
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_SECONDS):
                 while spool.deliveries and self.broker_up and self._refusal is None:  # noqa: ASYNC110 - no event says so
-                    await asyncio.sleep(POLL_SECONDS)
+                    await asyncio.sleep(SPOOL_POLL_SECONDS)
 
     async def _forward(self, spool: SpoolBroker, stop: asyncio.Event) -> None:
         consumer = await spool.consume(FORWARDED_AT_ONCE)
@@ -134,9 +142,9 @@ class Intake:
             await batch.ack()
 
     async def _send(self, batch: Batch, stop: asyncio.Event) -> None:
-        """Hand a batch to the broker, however long that takes; try again at once when `stop` is set."""
+        """Publish a batch, with retries until it succeeds. Retries at once when `stop` is set."""
         left = batch.deliveries
-        waits = pauses(FIRST_PAUSE, LONGEST_PAUSE)
+        waits = pauses(FIRST_FORWARD_PAUSE, LONGEST_FORWARD_PAUSE)
         while True:
             errors = await asyncio.gather(*(self._hand_over(batch, delivery) for delivery in left))
             left = [delivery for delivery, error in zip(left, errors, strict=True) if error is not None]
@@ -147,13 +155,13 @@ class Intake:
             await is_set_within(stop, next(waits))
 
     async def _hand_over(self, batch: Batch, delivery: Delivery) -> BrokerError | None:
-        """Publish a delivery, or bury it if it can never be published; return why neither could be done."""
+        """Publish a delivery, or dead-letter it if it is too large. Return the error if that failed."""
         try:
             try:
                 await self._broker.publish(delivery)
             except MessageTooLarge as error:
                 await batch.dead_letter(delivery, TOO_LARGE, str(error))
-                _log.error("put among the spool's dead letters", delivery_id=delivery.id, reason=TOO_LARGE)
+                _log.error("dead-lettered in the spool", delivery_id=delivery.id, reason=TOO_LARGE)
             else:
                 self._forwarded += 1
         except BrokerError as error:
@@ -162,10 +170,10 @@ class Intake:
 
     def _refused(self, error: BrokerError) -> None:
         if self._refusal is None:
-            _log.warning("the broker takes no deliveries; they go to the spool", reason=str(error))
+            _log.warning("the broker accepts no deliveries; they go to the spool", reason=str(error))
         self._refusal = error
 
     def _taken(self) -> None:
         if self._refusal is not None:
-            _log.info("the broker takes deliveries again")
+            _log.info("the broker accepts deliveries again")
         self._refusal = None

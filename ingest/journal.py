@@ -1,51 +1,81 @@
-"""What the log says about deliveries: each kind of refusal once a second, since anyone can cause any number of them."""
+"""The log lines about requests. Each kind of refusal is logged once a second, because anyone can cause refusals."""
 
+import ipaddress
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
-from ingest.answers import Outcome, Refusal
+from ingest.outcomes import Refusal, RequestOutcome
 from shared.delivery import parse_guid
+from shared.log_limits import FloodLimit
 from shared.logs import get_logger
 
 INTERVAL_SECONDS = 1.0
-"""Seconds between two warnings about refusals with the same outcome; those between are logged at level debug."""
+"""Minimum time between two warnings about the same outcome, in seconds. The others are logged at level debug."""
+
+_HOOK_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 _log = get_logger(__name__)
 _stdlib = logging.getLogger(__name__)
 
 
 class Journal:
-    """Logs what became of requests, with `delivery_id` where they have one."""
+    """Logs the outcome of requests, with `delivery_id` if the request has one."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives seconds."""
-        self._clock = clock
-        self._quiet_until: dict[Outcome, float] = {}
-        self._left_out: dict[Outcome, int] = {}
+        """`clock` returns seconds."""
+        self._limit = FloodLimit(1, INTERVAL_SECONDS, clock)
 
-    def taken(self, delivery_id: str, event: str, how: Outcome) -> None:
-        """Log a delivery that is durable: accepted or spooled."""
-        if _stdlib.isEnabledFor(logging.DEBUG):  # a line that is not written would still cost 10 µs
+    def taken(self, delivery_id: str, event: str, how: RequestOutcome) -> None:
+        """Log that a delivery was accepted or spooled."""
+        if _stdlib.isEnabledFor(logging.DEBUG):  # without this, a suppressed line costs 10 µs
             _log.debug(how.value, delivery_id=delivery_id, event_type=event)
 
-    def refused(self, refusal: Refusal, headers: Mapping[str, str]) -> None:
-        """Log a refusal of the request with these headers, with the number of those left out since the last one."""
-        now, outcome = self._clock(), refusal.outcome
+    def pinged(self, headers: Mapping[str, str], address: str | None) -> None:
+        """Log GitHub's `ping`, which it sends when a webhook is created, with the hook that sent it."""
+        details = _named(headers) | {"address": address or "unknown"} | _claimed(headers)
+        suppressed = self._limit.admit(RequestOutcome.PONG)
+        if suppressed is None:
+            _log.debug("ping", **details)
+        else:
+            _log.info("ping", **details, suppressed=suppressed)
+
+    def refused(self, refusal: Refusal, headers: Mapping[str, str], address: str | None) -> None:
+        """Log the refusal of a request from an address.
+
+        The field `suppressed` says how many refusals with this outcome were not logged as a warning since the last one.
+        """
+        outcome = refusal.outcome
         details = _named(headers) | {"status": refusal.status, "outcome": outcome.value, "reason": refusal.error}
-        if now < self._quiet_until.get(outcome, now):
-            self._left_out[outcome] = self._left_out.get(outcome, 0) + 1
+        details |= {"address": address or "unknown"} | _claimed(headers)
+        suppressed = self._limit.admit(outcome)
+        if suppressed is None:
             _log.debug("refused", **details)
-            return
-        self._quiet_until[outcome] = now + INTERVAL_SECONDS
-        _log.warning("refused", **details, left_out=self._left_out.pop(outcome, 0))
+        else:
+            _log.warning("refused", **details, suppressed=suppressed)
 
     def failed(self, headers: Mapping[str, str]) -> None:
-        """Log the exception that is being handled, which is a fault of ours."""
-        _log.exception("a request could not be handled", **_named(headers))
+        """Log the current exception, a bug in the receiver."""
+        _log.exception("internal error while handling a request", **_named(headers))
 
 
 def _named(headers: Mapping[str, str]) -> dict[str, object]:
-    """Return the delivery ID in headers as a detail of a line, or none: anything may be in there."""
+    """Return the field `delivery_id` of a log line, if the header contains a GUID. Other values are not logged."""
     guid = parse_guid(headers.get("X-GitHub-Delivery", ""))
     return {"delivery_id": str(guid)} if guid else {}
+
+
+def _claimed(headers: Mapping[str, str]) -> dict[str, object]:
+    """Return what a request says about its sender, which nobody has verified. Other values are not logged.
+
+    `forwarded_for` is the last address in `X-Forwarded-For`, which the nearest proxy has added.
+    """
+    claimed: dict[str, object] = {}
+    with suppress(ValueError):
+        last = headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+        claimed["forwarded_for"] = str(ipaddress.ip_address(last.partition("%")[0]))
+    if _HOOK_ID.fullmatch(hook_id := headers.get("X-GitHub-Hook-ID", "")):
+        claimed["claimed_hook_id"] = hook_id
+    return claimed

@@ -1,4 +1,4 @@
-"""The public listener: HTTP of anyone who can reach the port, until it is drained."""
+"""The public listener: the HTTP server for webhooks."""
 
 import asyncio
 import math
@@ -6,24 +6,26 @@ import time
 
 from aiohttp import web
 
-from ingest.answers import Outcome, Refusal
+from ingest.outcomes import Refusal, RequestOutcome
 from ingest.webhook import Webhook
-from shared.admin import listen
+from shared.admin.server import listen
 
 BACKLOG = 1024
-"""Connections that the kernel keeps until they are accepted: a burst opens many at once."""
+"""Length of the kernel's accept queue. A burst of deliveries opens many connections at once."""
 
 DRAIN_SECONDS = 18.0
-"""Seconds that requests in flight have to finish; none takes longer than reading a body and publishing it may."""
+"""How long requests in progress may take to finish during shutdown, in seconds.
+
+This is more than the timeouts of reading a body and of publishing together."""
 
 CUT_SECONDS = 1.0
-"""Seconds, twice, that connections which are still not idle have to end after that."""
+"""Seconds that aiohttp then waits, twice, for connections that are still busy."""
 
 HEAD_SECONDS = 10.0
-"""Seconds that the headers of a request may take to arrive, from when the connection is made or they begin."""
+"""Timeout of receiving the headers of a request, in seconds, from the connection or the first byte of the headers."""
 
 SWEEP_SECONDS = 0.5
-"""Seconds between looks at whose headers are late: a timer for each request would cost more."""
+"""How often slow connections are checked, in seconds. A timer for each request would cost more."""
 
 _NOT_HTTP = "the request must be well-formed HTTP/1.1 with headers of at most 8190 bytes each"
 
@@ -32,7 +34,6 @@ class Listener:
     """Serves a webhook on a port."""
 
     def __init__(self, webhook: Webhook, host: str, port: int) -> None:
-        """Make a listener that does not listen yet."""
         self._webhook = webhook
         self._host = host
         self._port = port
@@ -41,12 +42,12 @@ class Listener:
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen. Raises `SettingsError` if the address cannot be had."""
+        """Listen. Raises `SettingsError` if the address cannot be used."""
         await listen(self._runner, self._host, self._port, "SERVICE", BACKLOG)
         self._sweeping = asyncio.create_task(self._server.sweep())
 
     async def close(self) -> None:
-        """Accept no more connections, answer what is in flight, end the rest; takes 20 s at most."""
+        """Stop listening, answer the requests in progress, and close all connections. Takes at most 20 s."""
         for site in self._runner.sites:
             await site.stop()
         # aiohttp's own shutdown would no longer read the bodies that are still arriving.
@@ -57,7 +58,7 @@ class Listener:
 
 
 class _Server(web.Server):
-    """Makes a `_Connection` for each connection."""
+    """Creates a `_Connection` for each connection."""
 
     def __init__(self, webhook: Webhook) -> None:
         super().__init__(self._handle)
@@ -67,7 +68,7 @@ class _Server(web.Server):
         return _Connection(self, self._webhook)
 
     async def sweep(self) -> None:
-        """End connections whose next request is late, for as long as this is not cancelled."""
+        """Close connections whose headers are late, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = time.monotonic()
@@ -77,7 +78,7 @@ class _Server(web.Server):
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
-        assert isinstance(connection, _Connection)  # noqa: S101 - this server makes no others
+        assert isinstance(connection, _Connection)  # noqa: S101 - this server creates no others
         connection.waiting_since = math.inf
         connection.handling = True
         try:
@@ -87,22 +88,22 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    """Answers what is not HTTP as everything else is answered: in JSON, counted, and without a trace in the log."""
+    """Answers malformed HTTP like any other refused request: in JSON, counted, and without a traceback in the log."""
 
     __slots__ = ("_webhook", "handling", "waiting_since")
 
     def __init__(self, server: web.Server, webhook: Webhook) -> None:
-        # The signature covers the bytes as sent, so nothing may decompress them on the way.
+        # The signature covers the bytes as sent, so aiohttp must not decompress them.
         loop = asyncio.get_running_loop()
         super().__init__(server, loop=loop, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
         self._webhook = webhook
         self.handling = False
         """Whether a request is being answered."""
         self.waiting_since = time.monotonic()
-        """When the headers that are still incomplete began to be waited for; infinity where none are."""
+        """Start of the wait for the headers of the next request; infinity if there is no such wait."""
 
     def data_received(self, data: bytes) -> None:
-        """Take what arrived, which may be the first bytes of the next headers."""
+        """Handle received bytes. They may be the first bytes of the next headers."""
         if not self.handling and self.waiting_since == math.inf:
             self.waiting_since = time.monotonic()
         super().data_received(data)
@@ -115,6 +116,6 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Return the answer to a request that cannot be parsed."""
-        response = self._webhook.refuse(request, Refusal(400, Outcome.BAD_REQUEST, _NOT_HTTP))
+        response = self._webhook.refuse(request, Refusal(400, RequestOutcome.BAD_REQUEST, _NOT_HTTP))
         response.force_close()
         return response

@@ -1,4 +1,4 @@
-"""The webhook's secrets: one from a setting, or any number from a file that may change at any time."""
+"""The webhook's secrets: one from a setting, or any number from a file that may change at run time."""
 
 import os
 import time
@@ -7,13 +7,11 @@ from pathlib import Path
 
 from shared.errors import SettingsError
 from shared.logs import get_logger
-
-MAX_BYTES = 64 * 1024
-"""Bytes that a file of secrets may have: anything larger is another file, named by mistake."""
+from shared.text_files import read_text
 
 SETTLED_SECONDS = 2.0
-"""A file that changed so recently may change again without a trace in its time stamp, which may be coarse: until then
-it is read each time. (A second is the coarsest that a file system in use today keeps.)"""
+"""A file whose time stamp is younger than this, in seconds, is read each time. Time stamps may have a resolution of one
+second, so a second change within that second would not be visible in the time stamp."""
 
 _log = get_logger(__name__)
 
@@ -23,13 +21,13 @@ _Stamp = tuple[int, int, int]
 class Secrets:
     """The secrets that a delivery may be signed with.
 
-    A file has one secret a line, so that the old and the new one hold while a secret is being changed. It is looked at
-    before each delivery is verified, and read if it has changed, so that no delivery is refused for a secret that is
-    already there. While it cannot be read, or holds none, what it said last still holds.
+    The file has one secret per line, so that the old and the new secret are both valid during a rotation. Its time
+    stamp is checked before each delivery is verified, and the file is read if it has changed. A new secret is therefore
+    valid at once. While the file cannot be read or contains no secret, the last known secrets remain valid.
     """
 
     def __init__(self, secret: str | None, path: Path | None) -> None:
-        """Exactly one of `secret` and `path` is given. Raises `SettingsError` if the file holds no secret."""
+        """Exactly one of `secret` and `path` is given. Raises `SettingsError` if the file contains no secret."""
         self._path = path
         self._stamp: _Stamp | None = None
         self._complained = False
@@ -44,7 +42,7 @@ class Secrets:
                 ) from error
 
     def current(self) -> Sequence[bytes]:
-        """Return the secrets that hold now. Costs one look at the time stamp of the file, if there is one."""
+        """Return the secrets that are valid now. With a file, this costs one `stat`."""
         if self._path is not None:
             self._refresh(self._path)
         return self._known
@@ -67,16 +65,13 @@ class Secrets:
 
     def _complain(self, reason: str) -> None:
         if not self._complained:
-            _log.warning("the file of secrets cannot be used; the last ones still hold", reason=reason)
+            _log.warning("the file of secrets cannot be used; the last known secrets remain valid", reason=reason)
         self._complained = True
 
 
 def _read(path: Path) -> Sequence[bytes]:
     """Return the secrets in a file. Raises `OSError` or `ValueError` if there is none."""
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"over {MAX_BYTES} bytes")
+    content = read_text(path).encode()
     found = tuple(line.strip() for line in content.splitlines() if line.strip())
     if not found:
         raise ValueError("no secret in it")

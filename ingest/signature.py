@@ -12,9 +12,9 @@ def sign(secret: bytes, body: bytes) -> str:
 
 
 def verify(secrets: Iterable[bytes], body: bytes, signature: str | None) -> bool:
-    """Tell whether `signature` was made with one of `secrets` over exactly these bytes.
+    """Return whether `signature` is valid for exactly these bytes and one of `secrets`.
 
-    The time it takes says nothing about how much of a wrong signature is right. Never raises, whatever was sent.
+    The comparison takes constant time. Raises no error, even if the header is malformed.
     """
     if not signature:
         return False

@@ -1,4 +1,4 @@
-"""From headers and body to a delivery, or to the answer that says what is wrong. Pure."""
+"""Turns headers and body into a delivery, or raises the refusal. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -6,14 +6,15 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from ingest.answers import Outcome, Refusal
+from ingest.outcomes import Refusal, RequestOutcome
 from shared.delivery import Delivery, is_guid
+from shared.hosts import parse_host
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
 MAX_FIELDS = 10
-"""Fields that a form may have; GitHub sends one."""
+"""Maximum number of fields in a form. GitHub sends one."""
 
 _EVENT = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _TOKEN = re.compile(r"[!-~]{1,100}")
@@ -21,30 +22,32 @@ _UNQUOTED_AT_ONCE = 64 * 1024
 
 
 class _Object(msgspec.Struct):
-    """Any JSON object: the syntax of its members is checked, and they are skipped."""
+    """Any JSON object. The decoder checks the syntax of its members and skips them."""
 
 
 _OBJECT = msgspec.json.Decoder(_Object)
 
 
 def content_type(headers: Mapping[str, str]) -> str:
-    """Return the content type, `JSON` or `FORM`. Raises `Refusal` for another, and for a content coding."""
+    """Return the content type, `JSON` or `FORM`. Raises `Refusal` for another one, and for a content coding."""
     coding = headers.get("Content-Encoding")
     if coding is not None and coding.strip().lower() != "identity":
         raise Refusal(
-            415, Outcome.UNSUPPORTED, "a Content-Encoding is not accepted: the signature covers the bytes as sent"
+            415,
+            RequestOutcome.UNSUPPORTED,
+            "a Content-Encoding is not accepted: the signature covers the bytes as sent",
         )
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind not in {JSON, FORM}:
-        raise Refusal(415, Outcome.UNSUPPORTED, f"the content type must be {JSON} or {FORM}")
+        raise Refusal(415, RequestOutcome.UNSUPPORTED, f"the content type must be {JSON} or {FORM}")
     return kind
 
 
 def read_delivery(headers: Mapping[str, str], kind: str, body: bytes, received_at: int) -> Delivery:
-    """Return the delivery in a request; `headers` are looked up in any case.
+    """Return the delivery in a request; `headers` must be case-insensitive.
 
-    `kind` is its `content_type`, `received_at` when it came, in Unix milliseconds. Raises `Refusal` if it is not
-    what GitHub sends (GitHub docs, "Webhook events and payloads": delivery headers).
+    `kind` is its `content_type`, `received_at` the time of arrival in Unix milliseconds. Raises `Refusal` if the
+    request is not a valid delivery (GitHub docs, "Webhook events and payloads": delivery headers).
     """
     delivery_id = headers.get("X-GitHub-Delivery", "")
     if not is_guid(delivery_id):
@@ -52,8 +55,9 @@ def read_delivery(headers: Mapping[str, str], kind: str, body: bytes, received_a
     event = headers.get("X-GitHub-Event", "")
     if not _EVENT.fullmatch(event):
         raise _bad("X-GitHub-Event must be the name of an event such as workflow_run")
+    host = _enterprise_host(headers.get("X-GitHub-Enterprise-Host"))
     payload = _form_field(body) if kind == FORM else body
-    _check_object(payload)
+    check_payload(payload)
     return Delivery(
         id=delivery_id.lower(),
         event=event,
@@ -62,12 +66,28 @@ def read_delivery(headers: Mapping[str, str], kind: str, body: bytes, received_a
         hook_id=_token(headers.get("X-GitHub-Hook-ID")),
         target_type=_token(headers.get("X-GitHub-Hook-Installation-Target-Type")),
         target_id=_token(headers.get("X-GitHub-Hook-Installation-Target-ID")),
+        host=host,
     )
 
 
-def _check_object(payload: bytes) -> None:
+def _enterprise_host(value: str | None) -> str | None:
+    """Return the host in the header, or None without the header.
+
+    An invalid value is refused, unlike that of other optional headers: without its host, a run of one GitHub would be
+    counted as a run of another GitHub that has the same ID.
+    """
+    if value is None:
+        return None
+    host = parse_host(value)
+    if host is None:
+        raise _bad("X-GitHub-Enterprise-Host must be a host name such as github.example.com")
+    return host
+
+
+def check_payload(payload: bytes) -> None:
+    """Raise `Refusal` unless a payload is one JSON object in UTF-8."""
     try:
-        # The decoder does not look into the strings that it skips.
+        # The decoder does not check the encoding of strings that it skips.
         if not payload.isascii():
             payload.decode()
         _OBJECT.decode(payload)
@@ -89,7 +109,7 @@ def _form_field(body: bytes) -> bytes:
 
 
 def _unquoted(value: bytes) -> bytes:
-    # Piece by piece: at once, each of the millions of escapes in a large payload would be an object of its own.
+    # Piece by piece: `unquote_to_bytes` creates an object for each escape, and a large payload has millions of them.
     pieces = []
     start = 0
     while start < len(value):
@@ -103,9 +123,9 @@ def _unquoted(value: bytes) -> bytes:
 
 
 def _token(value: str | None) -> str | None:
-    """Return a header that is only passed on, unless it is nothing that GitHub sends."""
+    """Return the value of an optional header, or None if it is invalid."""
     return value if value and _TOKEN.fullmatch(value) else None
 
 
 def _bad(error: str) -> Refusal:
-    return Refusal(400, Outcome.BAD_REQUEST, error)
+    return Refusal(400, RequestOutcome.BAD_REQUEST, error)

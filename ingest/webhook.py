@@ -1,16 +1,16 @@
-"""`POST /webhook`: verify, validate, hand over, answer."""
+"""`POST /webhook`: verify, validate, publish, answer."""
 
 import asyncio
 import time
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from ingest import answers
-from ingest.answers import RETRY_AFTER, Answer, Outcome, Refusal
 from ingest.bodies import Bodies
 from ingest.intake import Intake
 from ingest.journal import Journal
-from ingest.metrics import ReceiverMetrics
+from ingest.outcomes import RETRY_AFTER, Answer, Refusal, RequestOutcome, pong, taken
+from ingest.receiver_metrics import ReceiverMetrics, SpoolFigures
 from ingest.secrets import Secrets
 from ingest.signature import verify
 from ingest.validation import JSON, content_type, read_delivery
@@ -21,17 +21,24 @@ from shared.waiting import is_set_within
 
 PATH = "/webhook"
 
-LARGE = 1024 * 1024
-"""Bytes from which a body is verified and validated in a thread, so that others are answered meanwhile."""
+LARGE_BODY = 1024 * 1024
+"""Larger bodies, in bytes, are verified and validated in a thread, so that they do not block other requests."""
 
 _log = get_logger(__name__)
 
 
 class Webhook:
-    """Handles requests; holds no delivery longer than it takes to answer."""
+    """Handles requests. Keeps no delivery in memory after the answer."""
 
-    def __init__(self, intake: Intake, secrets: Secrets, max_in_flight: int) -> None:
-        """`max_in_flight`: requests handled at the same time before others are shed."""
+    def __init__(
+        self,
+        intake: Intake,
+        secrets: Secrets,
+        max_in_flight: int,
+        spool_figures: Callable[[], SpoolFigures],
+        counted: Iterable[str],
+    ) -> None:
+        """`max_in_flight`: requests handled at the same time before others are shed; `counted`: see `Receiver`."""
         self._intake = intake
         self._secrets = secrets
         self._max_in_flight = max_in_flight
@@ -40,20 +47,20 @@ class Webhook:
         self._idle = asyncio.Event()
         self._bodies = Bodies()
         self._journal = Journal()
-        self.metrics = ReceiverMetrics(lambda: intake.broker_up, lambda: self._in_flight)
+        self.metrics = ReceiverMetrics(lambda: intake.broker_up, lambda: self._in_flight, spool_figures, counted)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
-        """Answer one request, and count the answer, whether or not its sender still waits for it."""
+        """Answer one request, and count the answer, even if the client has disconnected."""
         began = time.perf_counter()
         self._in_flight += 1
         try:
             answer = await self._answer(request)
         except Refusal as refusal:
             answer = self._refused(request, refusal)
-        except Exception:  # noqa: BLE001 - the last resort of a server
-            # GitHub lists a 503 as failed, so that the delivery can be found and sent again.
+        except Exception:  # noqa: BLE001 - the server must answer every request
+            # GitHub lists a 503 as a failed delivery, so that it can be redelivered.
             self._journal.failed(request.headers)
-            answer = Refusal(503, Outcome.BROKER_DOWN, "the receiver failed; try again").answer
+            answer = Refusal(503, RequestOutcome.BROKER_DOWN, "the receiver failed; try again").answer
         finally:
             self._in_flight -= 1
             if not self._in_flight:
@@ -67,14 +74,14 @@ class Webhook:
         return self._response(request, self._refused(request, refusal))
 
     async def drain(self, seconds: float) -> None:
-        """Wait until every request in flight is answered, at most so long; connections close with their answers."""
+        """Wait at most `seconds` until all requests in progress are answered. Connections close after their answers."""
         self._draining = True
         self._idle.clear()
         if self._in_flight and not await is_set_within(self._idle, seconds):
-            _log.warning("requests took too long to stop and get no answer", in_flight=self._in_flight)
+            _log.warning("requests did not finish during shutdown and get no answer", in_flight=self._in_flight)
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> Answer:
-        self._journal.refused(refusal, request.headers)
+        self._journal.refused(refusal, request.headers, request.remote)
         return refusal.answer
 
     def _response(self, request: web.BaseRequest, answer: Answer) -> web.Response:
@@ -93,15 +100,16 @@ class Webhook:
         _check_route(request)
         kind = content_type(request.headers)
         if self._in_flight > self._max_in_flight:
-            raise Refusal(503, Outcome.SHED, "too many deliveries in flight; try again")
+            raise Refusal(503, RequestOutcome.SHED, "too many deliveries in flight; try again")
         self._bodies.admit(request.content_length)
         await _ask_for_body(request)
         body = await self._bodies.read(request.content)
         try:
             delivery = await self._checked(request, kind, body)
             if delivery.event == "ping":
-                return answers.pong(delivery.id)
-            return answers.taken(delivery.id, await self._take(delivery))
+                self._journal.pinged(request.headers, request.remote)
+                return pong(delivery.id)
+            return taken(delivery.id, await self._take(delivery))
         finally:
             self._bodies.release(body)
 
@@ -113,34 +121,38 @@ class Webhook:
             if not verify(secrets, body, request.headers.get("X-Hub-Signature-256")):
                 raise Refusal(
                     401,
-                    Outcome.BAD_SIGNATURE,
+                    RequestOutcome.BAD_SIGNATURE,
                     "X-Hub-Signature-256 must be the HMAC-SHA256 of the body with the webhook's secret",
                 )
             return read_delivery(request.headers, kind, body, received_at)
 
-        return await asyncio.to_thread(check) if len(body) > LARGE else check()
+        return await asyncio.to_thread(check) if len(body) > LARGE_BODY else check()
 
-    async def _take(self, delivery: Delivery) -> Outcome:
+    async def _take(self, delivery: Delivery) -> RequestOutcome:
         try:
             how = await self._intake.take(delivery)
         except QueueFull:
-            raise Refusal(503, Outcome.QUEUE_FULL, "the queue is full; try again") from None
+            raise Refusal(503, RequestOutcome.QUEUE_FULL, "the queue is full; try again") from None
         except BrokerUnavailable as error:
-            raise Refusal(503, Outcome.BROKER_DOWN, f"the broker takes no deliveries; try again ({error})") from None
+            raise Refusal(
+                503, RequestOutcome.BROKER_DOWN, f"the broker accepts no deliveries; try again ({error})"
+            ) from None
         except MessageTooLarge as error:
-            raise Refusal(413, Outcome.TOO_LARGE, f"the broker takes no delivery of this size ({error})") from None
+            raise Refusal(
+                413, RequestOutcome.TOO_LARGE, f"the broker accepts no delivery of this size ({error})"
+            ) from None
         self._journal.taken(delivery.id, delivery.event, how)
         return how
 
 
 def _check_route(request: web.BaseRequest) -> None:
     if request.path != PATH:
-        raise Refusal(404, Outcome.UNSUPPORTED, f"only POST {PATH} is accepted")
+        raise Refusal(404, RequestOutcome.UNSUPPORTED, f"only POST {PATH} is accepted")
     if request.method != "POST":
-        raise Refusal(405, Outcome.UNSUPPORTED, f"only POST {PATH} is accepted")
+        raise Refusal(405, RequestOutcome.UNSUPPORTED, f"only POST {PATH} is accepted")
 
 
 async def _ask_for_body(request: web.BaseRequest) -> None:
-    """Tell a sender that waits for it to go on (RFC 9110 section 10.1.1); a refused one need not send its body."""
+    """Send `100 Continue` if the client expects it (RFC 9110 section 10.1.1). A refused client sends no body."""
     if request.headers.get("Expect", "").lower() == "100-continue" and not request.content.is_eof():
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -1,1 +1,1 @@
-"""The worker: consume in micro-batches, drop duplicates, track state, count, expose."""
+"""The processor: consume deliveries in batches, drop duplicates, track states, count, expose metrics."""

@@ -1,60 +1,70 @@
-"""Every metric of the worker itself; each process has its own, so `sum()` over processors is right."""
+"""The processor's metrics about itself. Each process has its own series; use `sum()` over processors."""
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from itertools import product
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from shared.broker import Depths
+from processor.counting.catalogue import CATALOGUE
+from processor.counting.ci_metrics import CiGauge
+from processor.counting.events import COUNTED
+from shared.brokers.interface import Depths, Held
+from shared.errors import PoisonReason
 from shared.telemetry import process_registry
 
-DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-"""Seconds that a batch takes."""
+BATCH_DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""Duration of a batch, in seconds."""
 
 SIZE_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
-"""Deliveries in a batch."""
+"""Number of deliveries in a batch."""
 
 LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)
-"""Seconds from the receiver to the commit; hours after an outage."""
+"""Seconds from the receiver to the commit. After an outage, this may be hours."""
 
 
-RETRY_CAUSES = ("broker", "connection", "deadlock", "lock", "other", "serialization", "timeout")
-"""Why an attempt failed: the database's failures, and `broker`."""
+TARGETS = frozenset(["repository", "organization", "integration"])
+"""GitHub's names for the kinds of hook owners; `integration` is an App."""
+
+RETRY_CAUSES = ("broker", "connection", "deadlock", "lock", "other", "permission", "serialization", "timeout")
+"""Values of the label `cause`: the kinds of database failures, and `broker`."""
+
+CHORES = ("forget", "merge", "reconcile", "redeliver", "release", "runners", "settle", "stale")
+"""Values of the label `chore`: what the processor that holds the lease does beside counting."""
 
 
 class WorkerMetrics:
-    """The metrics, on a registry of their own."""
+    """The metrics, on a registry of their own. Counters begin at 0, so that `increase()` sees their first event."""
 
     def __init__(self) -> None:
-        """Make them all; none has a value that depends on the store."""
         self.registry: CollectorRegistry = process_registry()
         self.workers = 0
-        self.registry.register(_WorkerCount(self))
+        Gauge("promgithub_event_workers", "Workers that consume from the queue.", registry=self.registry).set_function(
+            lambda: self.workers
+        )
         self.processed = Counter(
             "promgithub_event_processed",
-            "Deliveries counted and committed.",
+            "Deliveries counted in a committed transaction.",
             ["event_type"],
             registry=self.registry,
         )
         self.dropped = Counter(
             "promgithub_event_dropped",
-            "Deliveries put into the dead-letter queue, by reason.",
+            "Deliveries moved to the dead-letter queue, by reason.",
             ["event_type", "reason"],
             registry=self.registry,
         )
         self.failures = Counter(
             "promgithub_event_processing_failures",
-            "Deliveries in transactions that failed, each attempt counted.",
+            "Deliveries in failed transactions, once per attempt.",
             ["event_type"],
             registry=self.registry,
         )
         self.duration = Histogram(
             "promgithub_event_processing_duration_seconds",
-            "Time from taking a batch to its acknowledgement, retries included.",
-            buckets=DURATION_BUCKETS,
+            "Time from taking a batch to acknowledging it, including retries.",
+            buckets=BATCH_DURATION_BUCKETS,
             registry=self.registry,
         )
         self.batch_size = Histogram(
@@ -65,89 +75,87 @@ class WorkerMetrics:
         )
         self.lag = Histogram(
             "promgithub_event_lag_seconds",
-            "Time from the receiver's answer to the commit, of each delivery.",
+            "Time from receiving a delivery to the commit that counts it.",
             buckets=LAG_BUCKETS,
             registry=self.registry,
         )
         self.retries = Counter(
             "promgithub_event_retries",
-            "Attempts to commit a batch, or to put a dead letter away, that failed and were made again, by cause.",
+            "Retried attempts to commit a batch or to publish a dead letter, by cause.",
             ["cause"],
             registry=self.registry,
         )
-        for cause in RETRY_CAUSES:
-            self.retries.labels(cause)
-        self._held: list[float] = []
-        Gauge(
-            "promgithub_event_oldest_age_seconds",
-            "Time since the oldest delivery that a worker holds was received; 0 if none is held.",
+        self.chore_failures = Counter(
+            "promgithub_chore_failures",
+            "Failures of chores, which the processor that holds the lease does, and of single rows, which they skip.",
+            ["chore"],
             registry=self.registry,
-        ).set_function(self._oldest_age)
+        )
+        self.retention_waiting = Gauge(
+            "promgithub_retention_waiting",
+            "1 if more than half of a table has expired, so that nothing is deleted in the first 24 h of a process.",
+            ["table"],
+            registry=self.registry,
+        )
         self.duplicates_seen = Counter(
             "promgithub_duplicate_deliveries_seen",
-            "Deliveries whose ID was already counted, found in any attempt.",
+            "Deliveries whose ID was already counted, once per attempt.",
             ["event_type"],
             registry=self.registry,
         )
         self.duplicates_dropped = Counter(
             "promgithub_duplicate_deliveries_dropped",
-            "Deliveries that changed nothing because their ID was already counted.",
+            "Deliveries dropped because their ID was already counted.",
             ["event_type"],
             registry=self.registry,
         )
         self.overflow = Counter(
             "promgithub_series_overflow",
-            "Additions to the overflow series of a metric that has all the series that it may have.",
+            "Increments of the overflow series of a metric that has reached MAX_SERIES.",
             ["metric"],
             registry=self.registry,
         )
         self.recovered = Counter(
             "promgithub_recovered",
-            "Deliveries counted that GitHub had failed to hand over, by event and by the kind of hook that lists them.",
+            "Failed deliveries that were recovered and counted, by event and by kind of hook.",
             ["kind", "source"],
             registry=self.registry,
         )
         self.corrected = Counter(
             "promgithub_corrected",
-            "States of runs and jobs that GitHub told when asked: `api`, or `deleted` if it knows them no more.",
+            "Runs and jobs corrected by reconciliation: `api` if GitHub has a newer state, `deleted` if it has none.",
             ["kind", "source"],
             registry=self.registry,
         )
         self.last_event = Gauge(
             "promgithub_last_event_timestamp_seconds",
-            "When the newest delivery that was counted had been received.",
+            "Time at which the newest counted delivery was received.",
             ["event_type"],
             registry=self.registry,
         )
+        self._begin_at_zero()
 
-    @contextmanager
-    def holding(self, received: float) -> Iterator[None]:
-        """Count a batch as held whose oldest delivery was received at `received`, in Unix seconds."""
-        self._held.append(received)
-        try:
-            yield
-        finally:
-            self._held.remove(received)
-
-    def _oldest_age(self) -> float:
-        return max(0.0, time.time() - min(self._held)) if self._held else 0.0
-
-
-class _WorkerCount(Collector):
-    """`promgithub_event_worker_count`: a name that dashboards know, but that promtool allows to summaries only."""
-
-    def __init__(self, metrics: WorkerMetrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        meaning = "Workers that take batches from the queue: a gauge in all but its type, which its name dictates."
-        family = Metric("promgithub_event_worker", meaning, "summary")
-        family.add_sample("promgithub_event_worker_count", {}, self._metrics.workers)
-        yield family
+    def _begin_at_zero(self) -> None:
+        for cause in RETRY_CAUSES:
+            self.retries.labels(cause)
+        for chore in CHORES:
+            self.chore_failures.labels(chore)
+        for event in (*sorted(COUNTED), "other"):
+            for counter in (self.processed, self.failures, self.duplicates_seen, self.duplicates_dropped):
+                counter.labels(event)
+            for reason in get_args(PoisonReason):
+                self.dropped.labels(event, reason)
+        for event, target in product(sorted(COUNTED), (*sorted(TARGETS), "other")):
+            self.recovered.labels(event, target)
+        for kind, source in product(("run", "job"), ("api", "deleted")):
+            self.corrected.labels(kind, source)
+        for metric in CATALOGUE:
+            if not isinstance(metric, CiGauge):
+                self.overflow.labels(metric.name)
 
 
 def leader_family(exposes: bool) -> GaugeMetricFamily:
-    """Return the metric that says whether this processor exposes the metrics from the store."""
+    """Return the metric that shows whether this processor exposes the metrics from the store."""
     return GaugeMetricFamily(
         "promgithub_exporter_leader",
         "1 on the processor that exposes the metrics from the store, 0 on the others.",
@@ -156,23 +164,47 @@ def leader_family(exposes: bool) -> GaugeMetricFamily:
 
 
 def health_families(*, broker_up: bool, database_up: bool) -> list[GaugeMetricFamily]:
-    """Return the metrics that say what this processor can reach."""
+    """Return the metrics that show whether this processor can use the broker and the database."""
     return [
-        GaugeMetricFamily("promgithub_broker_up", "1 if the broker takes deliveries, 0 if not.", float(broker_up)),
+        GaugeMetricFamily("promgithub_broker_up", "1 if the broker accepts deliveries, 0 if not.", float(broker_up)),
         GaugeMetricFamily(
-            "promgithub_database_up", "1 if the database answered when last asked, 0 if not.", float(database_up)
+            "promgithub_database_up",
+            "1 if the last write to the database succeeded, 0 if not. /readyz and the log say why not.",
+            float(database_up),
+        ),
+    ]
+
+
+def held_families(held: Held, returns: int) -> list[Metric]:
+    """Return the metrics of the deliveries that this processor holds."""
+    age = 0.0 if held.oldest is None else max(0.0, time.time() - held.oldest / 1000)
+    return [
+        GaugeMetricFamily(
+            "promgithub_event_held",
+            "Deliveries that this processor holds: taken from the queue and not acknowledged yet.",
+            held.deliveries,
+        ),
+        GaugeMetricFamily(
+            "promgithub_event_oldest_age_seconds",
+            "Age of the oldest delivery that this processor holds; 0 if none.",
+            age,
+        ),
+        CounterMetricFamily(
+            "promgithub_event_returns",
+            "Times that this processor returned deliveries to the queue because they exceeded MAX_HELD_BYTES.",
+            returns,
         ),
     ]
 
 
 def queue_families(depths: Depths) -> list[GaugeMetricFamily]:
-    """Return the metrics of the queue, as the broker sees it; every processor reports the same, so use `max()`."""
+    """Return the broker's metrics of the queue. Every processor reports the same values, so use `max()`."""
     return [
         GaugeMetricFamily(
-            "promgithub_event_queue_depth", "Deliveries in the queue that no processor has taken yet.", depths.ready
+            "promgithub_event_queue_depth", "Deliveries in the queue that are ready for a consumer.", depths.ready
         ),
         GaugeMetricFamily(
-            "promgithub_event_queue_capacity", "Deliveries that the queue takes before it refuses.", depths.capacity
+            "promgithub_event_queue_capacity", "Maximum number of deliveries in the queue.", depths.capacity
         ),
         GaugeMetricFamily("promgithub_dead_letters", "Deliveries in the dead-letter queue.", depths.dead_letters),
     ]

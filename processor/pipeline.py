@@ -1,8 +1,12 @@
-"""Batches from the broker, each counted in one transaction, then acknowledged.
+"""Takes batches from the broker, counts each in one transaction, and then acknowledges it.
 
-What can go wrong, and what follows: the database fails (retry the same batch until it works; nothing is acknowledged,
-so prefetch bounds what waits), a delivery cannot be understood (it becomes a dead letter), or the database refuses
-something in a batch (the batch is split until the culprit stands alone, and becomes a dead letter).
+There are three kinds of failures:
+
+- The database is unavailable. The same batch is retried until it succeeds. It is not acknowledged meanwhile, so the
+  prefetch limits how many deliveries wait in the process.
+- A delivery cannot be interpreted. It becomes a dead letter.
+- The database refuses a batch. The batch is split in halves until the refused delivery is alone; that one becomes a
+  dead letter.
 """
 
 import asyncio
@@ -15,31 +19,29 @@ from uuid import UUID
 
 from prometheus_client import Counter
 
-from processor.events import Fact, JobFact, RunFact, guid, interpret
-from processor.fold import executions, fold
-from processor.metrics import WorkerMetrics
-from processor.series import BranchPolicy
+from processor.counting.ci_metrics import Report, Tally
+from processor.counting.events import Policy, guid, interpret
+from processor.counting.fold import fold, news_of
+from processor.counting.subjects import Fact
+from processor.counting_log import CountingLog
+from processor.metrics import TARGETS, WorkerMetrics
 from processor.store import Store
-from processor.store.engine import cause, describe, is_failure
-from shared.broker import Batch, Consumer
+from shared.brokers.interface import Batch, Consumer
 from shared.delivery import RECONCILED, Delivery
-from shared.errors import BrokerError, PoisonError
+from shared.errors import BrokerError, PoisonError, StoreRefused, StoreUnavailable
 from shared.github import event_label
 from shared.logs import get_logger
 from shared.waiting import is_set_within, pauses
 
-FIRST_PAUSE = 0.1
-"""Seconds before the first retry, at most."""
+FIRST_RETRY_PAUSE = 0.1
+"""Maximum pause before the first retry, in seconds."""
 
-LONGEST_PAUSE = 10.0
-"""Seconds that a pause never exceeds."""
+LONGEST_RETRY_PAUSE = 10.0
+"""Maximum pause between retries, in seconds."""
 
 HOLD_SECONDS = 600.0
-"""Seconds that a batch is held while it cannot be committed. RabbitMQ closes a channel on which nothing was acked for
-30 minutes, again and again, and counts that against the delivery limit: an outage of a night would bury deliveries."""
-
-TARGETS = frozenset(["repository", "organization", "integration"])
-"""What GitHub calls the owners of hooks, that of an App last."""
+"""How long a batch is held while it cannot be committed, in seconds. RabbitMQ closes a channel after 30 minutes without
+an ack, and counts a redelivery for each message. In a long outage, the deliveries would reach the delivery limit."""
 
 _log = get_logger(__name__)
 
@@ -48,80 +50,84 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """A delivery, its GUID, and what it tells (None: an event that is not counted)."""
+    """A delivery, its GUID, and its interpretation (None: an event that is not counted)."""
 
     delivery: Delivery
     guid: UUID
-    fact: Fact | None
+    meaning: Fact | Tally | None
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a transaction did: the new deliveries, the duplicates, and how many series of which metric had no room."""
+    """The result of a transaction.
+
+    New deliveries, duplicates, increments of overflow series by metric, and reports for the log.
+    """
 
     new: Sequence[Understood]
     duplicates: Sequence[Understood]
     overflows: Mapping[str, int]
+    reports: Sequence[Report]
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
-    """The worker has to stop before a retry could succeed; what it holds goes back to the queue."""
+    """The worker must stop before a retry has succeeded. Its deliveries return to the queue."""
 
 
 class Away(Exception):  # noqa: N818
-    """What a worker needs is away for so long that it must not hold deliveries any longer."""
+    """The database or the broker has been unavailable for `HOLD_SECONDS`. The worker must release its deliveries."""
 
 
 class Pipeline:
-    """Takes batches until told to stop. One instance serves all workers of a process."""
+    """Processes batches until `stop` is set. One instance serves all workers of a process."""
 
     def __init__(
         self,
         store: Store,
-        branches: BranchPolicy,
+        policy: Policy,
         metrics: WorkerMetrics,
         stop: asyncio.Event,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`stop`, once set, ends retries; `clock` gives Unix seconds."""
+        """`stop` ends retries when it is set; `clock` returns Unix seconds."""
         self._store = store
-        self._branches = branches
+        self._policy = policy
         self._metrics = metrics
         self._stop = stop
         self._clock = clock
         self._received: dict[str, float] = {}
+        self._counting_log = CountingLog()
 
     async def work(self, consumer: Consumer, size: int, linger: float) -> bool:
-        """Process batches of at most `size`, none waiting over `linger` seconds, until the consumer is stopped.
+        """Process batches until the consumer is stopped; `size` and `linger` are those of `Consumer.batches`.
 
-        Return whether it ended so; False if the database or the broker was away for too long to hold what is held.
+        Returns True at the end, or False if the database or the broker was unavailable for `HOLD_SECONDS`.
         """
         self._metrics.workers += 1
         try:
             async for batch in consumer.batches(size, linger):
                 await self.process(batch)
         except Stopped:
-            _log.warning("stopped while the database or the broker was away; what was held goes back to the queue")
+            _log.warning("stopped while the database or the broker was unavailable; deliveries return to the queue")
         except Away:
-            _log.warning("away for too long; what was held goes back to the queue")
+            _log.warning("the database or the broker is unavailable for too long; deliveries return to the queue")
             return False
         finally:
             self._metrics.workers -= 1
         return True
 
     async def process(self, batch: Batch) -> None:
-        """Count a batch, dead-letter what cannot be counted, and acknowledge it."""
+        """Count a batch, dead-letter the deliveries that cannot be counted, and acknowledge it."""
         began = time.perf_counter()
         self._metrics.batch_size.observe(len(batch.deliveries))
-        with self._metrics.holding(min(delivery.received_at for delivery in batch.deliveries) / 1000):
-            await self._process(batch)
+        await self._process(batch)
         self._metrics.duration.observe(time.perf_counter() - began)
 
     async def _process(self, batch: Batch) -> None:
         understood: list[Understood] = []
         for delivery in batch.deliveries:
             try:
-                understood.append(Understood(delivery, guid(delivery), interpret(delivery, self._branches)))
+                understood.append(Understood(delivery, guid(delivery), interpret(delivery, self._policy)))
             except PoisonError as poison:
                 self._metrics.failures.labels(event_label(delivery.event)).inc()
                 await self._dead_letter(batch, delivery, poison)
@@ -129,7 +135,7 @@ class Pipeline:
         await batch.ack()
 
     async def _settle(self, batch: Batch, group: Sequence[Understood]) -> None:
-        """Commit a group; if something in it is refused, find out what, by halves."""
+        """Commit a group. If the database refuses it, split it in halves to find the refused delivery."""
         if not group:
             return
         try:
@@ -145,54 +151,64 @@ class Pipeline:
             self._record(committed)
 
     async def _commit(self, group: Sequence[Understood]) -> Committed:
-        """Count a group in one transaction. Raises `PoisonError` if something in it can never be counted."""
+        """Count a group in one transaction.
+
+        Raises `StoreUnavailable`, and `PoisonError` if something in the group can never be counted.
+        """
         try:
-            async with self._store.batch(int(self._clock() * 1000)) as transaction:
+            async with self._store.batch() as transaction:
                 fresh = await transaction.claim({one.guid for one in group})
                 new, duplicates = _split(group, fresh)
                 self._count(self._metrics.duplicates_seen, duplicates)
-                facts = [one.fact for one in new if one.fact is not None]
-                runs = await transaction.load_runs((f.run_id, f.attempt) for f in facts if isinstance(f, RunFact))
-                jobs = await transaction.load_jobs(f.job_id for f in facts if isinstance(f, JobFact))
-                owners = await transaction.claim_executions(executions(facts))
-                outcome = fold(runs, jobs, owners, facts)
-                await transaction.save_runs(outcome.runs)
-                await transaction.save_jobs(outcome.jobs)
-                overflows = await transaction.add(outcome.tally)
+                news = news_of(one.meaning for one in new if isinstance(one.meaning, Fact))
+                rows = await transaction.load(news)
+                tally = fold(rows, news)
+                for one in new:
+                    if isinstance(one.meaning, Tally):
+                        tally.add(one.meaning)
+                overflows = await transaction.write(rows, tally)
         except Exception as error:
             self._count(self._metrics.failures, group)
-            if is_failure(error):
+            if isinstance(error, StoreUnavailable):
                 raise
             # Whatever else goes wrong goes wrong again with the same deliveries: a refusal, or a bug of ours.
-            raise PoisonError("refused", describe(error)) from error
-        return Committed(new, duplicates, overflows)
+            detail = str(error) if isinstance(error, StoreRefused) else f"promgithub failed: {type(error).__name__}"
+            raise PoisonError("refused", detail) from error
+        return Committed(new, duplicates, overflows, tally.reports)
 
     async def _retried(self, action: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Do something until neither the database nor the broker fails.
+        """Retry an action while the database or the broker fails.
 
-        Raises `Stopped` or `Away` rather than retry for ever.
+        Raises `Stopped` when `stop` is set, or `Away` after `HOLD_SECONDS`.
         """
-        waits = pauses(FIRST_PAUSE, LONGEST_PAUSE)
+        waits = pauses(FIRST_RETRY_PAUSE, LONGEST_RETRY_PAUSE)
         give_up_at = time.monotonic() + HOLD_SECONDS
+        said = ""
         while True:
             try:
                 return await action()
-            except Exception as error:
-                if not (is_failure(error) or isinstance(error, BrokerError)):
-                    raise
-                self._metrics.retries.labels("broker" if isinstance(error, BrokerError) else cause(error)).inc()
+            except (BrokerError, StoreUnavailable) as error:
+                self._metrics.retries.labels("broker" if isinstance(error, BrokerError) else error.cause).inc()
                 pause = next(waits)
                 if time.monotonic() + pause > give_up_at:
                     raise Away from error
-                _log.warning("will try again", pause_seconds=round(pause, 1), error=describe(error))
+                said = self._say_failed(error, said)
                 if await is_set_within(self._stop, pause):
                     raise Stopped from error
+
+    def _say_failed(self, error: BrokerError | StoreUnavailable, said: str) -> str:
+        """Log a failure, unless it is the last one that was logged (`said`); return the text that was logged."""
+        if isinstance(error, StoreUnavailable) and error.cause == "connection":
+            self._store.outage.notice(str(error))
+        elif str(error) != said:
+            _log.warning("transaction or publish failed, retrying", error=str(error))
+        return str(error)
 
     async def _dead_letter(self, batch: Batch, delivery: Delivery, poison: PoisonError) -> None:
         await self._retried(lambda: batch.dead_letter(delivery, poison.reason, poison.detail))
         self._metrics.dropped.labels(event_label(delivery.event), poison.reason).inc()
         _log.error(
-            "put into the dead-letter queue",
+            "dead-lettered",
             delivery_id=delivery.id,
             event_type=delivery.event,
             reason=poison.reason,
@@ -203,6 +219,7 @@ class Pipeline:
         now = self._clock()
         self._count(self._metrics.processed, committed.new)
         self._count(self._metrics.duplicates_dropped, committed.duplicates)
+        self._counting_log.reports(committed.reports)
         for metric, times in committed.overflows.items():
             self._metrics.overflow.labels(metric).inc(times)
         for one in committed.new:
@@ -212,6 +229,7 @@ class Pipeline:
                 self._newest(event_label(one.delivery.event), received)
             else:
                 self._late(one.delivery)
+            self._counting_log.counted(one.delivery, one.meaning)
             _log.debug("counted", delivery_id=one.delivery.id)
         for one in committed.duplicates:
             _log.debug("dropped as a duplicate", delivery_id=one.delivery.id)

@@ -1,4 +1,4 @@
-"""What `make run` and `make demo` do: `python -m promgithub.quickstart run`, or `demo`."""
+"""The implementation of `make run` and `make demo`: `python -m promgithub.quickstart run`, or `demo`."""
 
 import contextlib
 import os
@@ -15,53 +15,64 @@ from pathlib import Path
 
 import typer
 
-from promgithub.running import load_or_exit
+from promgithub.commands.running import load_or_exit
+from promgithub.commands.standalone import serve_from
 from shared.settings import StandaloneSettings
 
 PROMGITHUB = str(Path(sys.executable).with_name("promgithub"))
 
 SECRET_FILE = "webhook-secret"  # noqa: S105 - the name of a file
-"""The file in the data directory that keeps the secret which `run` made up."""
+"""The file in the data directory with the secret that `run` has generated."""
 
 READY_WITHIN = 30.0
-"""Seconds that the demonstration's standalone may take to start."""
+"""How long the demonstration waits for standalone to start, in seconds."""
 
-SHOWN = 4
-"""Lines of each metric that the demonstration ends with."""
+DEMO_GRACE = "10s"
+"""The setting GRACE of the demonstration. It is longer than the sending, so that no run becomes stale meanwhile."""
 
-app = typer.Typer(help="What `make run` and `make demo` do.", add_completion=False, rich_markup_mode=None)
+LINES_SHOWN = 4
+"""Number of lines of each metric that the demonstration prints at its end."""
+
+app = typer.Typer(help="Implements `make run` and `make demo`.", add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
 def run(data_dir: Path = Path("data")) -> None:
-    """Start standalone with a secret of its own, and say what to do next."""
+    """Start standalone with a generated secret. Print the next steps when it is ready."""
     if not (os.environ.get("PROMGITHUB_WEBHOOK_SECRET") or os.environ.get("PROMGITHUB_WEBHOOK_SECRET_FILE")):
         os.environ["PROMGITHUB_WEBHOOK_SECRET_FILE"] = str(_secret_file(data_dir))
+    for listener in ("SERVICE_HOST", "ADMIN_HOST"):
+        os.environ.setdefault(f"PROMGITHUB_{listener}", "127.0.0.1")
     settings = load_or_exit(StandaloneSettings)
     webhook = f"http://localhost:{settings.service_port}/webhook"
-    metrics = f"http://localhost:{settings.admin_port}/metrics"
+    page = f"http://localhost:{settings.admin_port}"
+    metrics = f"{page}/metrics"
     file = settings.webhook_secret_file
     secret = file.read_text("utf-8").split("\n", 1)[0] if file else "the one in PROMGITHUB_WEBHOOK_SECRET"
-    for line in (
-        "promgithub is starting; Ctrl-C stops it, and nothing is lost.",
+    lines = (
+        "promgithub is ready. Ctrl-C stops it without losing deliveries.",
         "",
+        f"  What is queued, running and failing:  {page}",
         "  For GitHub's form (Settings, Webhooks, Add webhook):",
-        f"    Payload URL   {webhook}  (GitHub needs a public address that leads here)",
+        f"    Payload URL   {webhook}  (GitHub needs a public address that forwards to it)",
         "    Content type  application/json",
         f"    Secret        {secret}",
         f"  For Prometheus:  {metrics}",
-        f"  To see it at work, in another terminal (made-up figures, until {data_dir}/promgithub.db is deleted):",
+        f"  To try it in another terminal with simulated data (it stays until you delete {data_dir}/promgithub.db):",
         f"    {_shown(PROMGITHUB)} simulate {webhook} --metrics {metrics}" + (f" --secret-file {file}" if file else ""),
         "",
-    ):
-        typer.echo(line)
-    sys.stdout.flush()
-    os.execv(PROMGITHUB, [PROMGITHUB, "standalone", "--data-dir", str(data_dir)])  # noqa: S606 - it takes our place
+    )
+
+    def announce() -> None:
+        typer.echo("\n".join(lines))
+        sys.stdout.flush()
+
+    serve_from(data_dir, settings, announce)
 
 
 @app.command()
 def demo() -> None:
-    """Start standalone in a temporary directory, simulate against it, show what it says, and stop."""
+    """Start standalone in a temporary directory, run a simulation, print some metrics, and stop."""
     service_port, admin_port = _free_ports(2)
     webhook, admin = f"http://localhost:{service_port}/webhook", f"http://localhost:{admin_port}"
     settings = {
@@ -71,6 +82,7 @@ def demo() -> None:
         "ADMIN_PORT": str(admin_port),
         "WEBHOOK_SECRET": secrets.token_urlsafe(24),
         "LOG_LEVEL": "warning",
+        "GRACE": DEMO_GRACE,
     }
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PROMGITHUB_")}
     environment |= {f"PROMGITHUB_{name}": value for name, value in settings.items()}
@@ -78,24 +90,24 @@ def demo() -> None:
         tempfile.TemporaryDirectory(prefix="promgithub-demo-") as directory,
         _standalone(directory, environment) as one,
     ):
-        typer.echo(f"Started promgithub standalone: webhook {webhook}, metrics {admin}/metrics")
+        typer.echo(f"Started promgithub standalone: webhook {webhook}, page {admin}, metrics {admin}/metrics")
         _wait_until_ready(f"{admin}/readyz", one)
-        typer.echo("Sending 2,000 deliveries at 400 a second, a fifth of them twice, in disorder ...\n")
-        options = ["--deliveries", "2000", "--rate", "400", "--duplicates", "0.2", "--disorder", "0.2"]
+        typer.echo("Sending 2,000 deliveries at 400 per second, out of order, one fifth of them twice ...\n")
+        options = ["--deliveries", "2000", "--rate", "400", "--duplicates", "0.2", "--disorder", "0.1", "--settled"]
         simulate = [PROMGITHUB, "simulate", webhook, "--metrics", f"{admin}/metrics", *options]
         verdict = subprocess.run(simulate, env=environment, check=False)  # noqa: S603 - our own command
-        typer.echo(f"\nThe top of {admin}/metrics:\n")
+        typer.echo(f"\nSome lines of {admin}/metrics:\n")
         for line in _top(f"{admin}/metrics"):
             typer.echo(f"  {line}")
-    typer.echo("\nStopped. `make run` starts promgithub to stay.")
+    typer.echo("\nStopped. `make run` starts a permanent promgithub.")
     raise typer.Exit(verdict.returncode)
 
 
 def _secret_file(data_dir: Path) -> Path:
-    """Return the file with the secret, made up at the first start."""
+    """Return the file with the secret. The first start generates it."""
     file = data_dir / SECRET_FILE
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as writing:
@@ -107,7 +119,7 @@ def _secret_file(data_dir: Path) -> Path:
 
 
 def _shown(program: str) -> str:
-    """Return a program's path as short as it can be from here."""
+    """Return a program's path, relative to the current directory if possible."""
     path = Path(program)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else program
 
@@ -139,7 +151,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
             urllib.request.urlopen(url, timeout=2).close()  # noqa: S310 - our own URL
             return
         time.sleep(0.1)
-    typer.echo("promgithub: standalone did not get ready", err=True)
+    typer.echo("promgithub: standalone did not become ready", err=True)
     raise typer.Exit(1)
 
 
@@ -147,7 +159,7 @@ def _top(url: str) -> list[str]:
     with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own URL
         lines = answer.read().decode().splitlines()
     metrics = ("promgithub_workflow_status_total", "promgithub_job_queued", "promgithub_job_duration_seconds_count")
-    return [line for metric in metrics for line in sorted(one for one in lines if one.startswith(metric))[:SHOWN]]
+    return [line for metric in metrics for line in sorted(one for one in lines if one.startswith(metric))[:LINES_SHOWN]]
 
 
 if __name__ == "__main__":

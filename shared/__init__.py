@@ -1,1 +1,1 @@
-"""What the receiver and the worker must agree on."""
+"""Code that both the receiver and the processor use."""

@@ -1,7 +1,7 @@
 """The webhook events that GitHub documents, used to bound label values."""
 
-# https://docs.github.com/en/webhooks/webhook-events-and-payloads, read 2026-11; and names still seen in GitHub's
-# published example payloads.
+# From https://docs.github.com/en/webhooks/webhook-events-and-payloads, read 2026-11, and from GitHub's published
+# example payloads, which contain some older names.
 EVENTS = frozenset(
     [
         "branch_protection_configuration",
@@ -84,5 +84,8 @@ EVENTS = frozenset(
 
 
 def event_label(event: str) -> str:
-    """Return `event` if GitHub documents it, else `other`: anyone can send a header, so it must not become a series."""
+    """Return `event` if GitHub documents it, else `other`.
+
+    Anyone can send any value in the header, so an unknown value must not create a series.
+    """
     return event if event in EVENTS else "other"

@@ -1,6 +1,6 @@
-"""Structured logs: one line per event on standard error, as JSON or as text for a person.
+"""Structured logs: one line per event on standard error, as JSON or as text.
 
-A line about a delivery carries `delivery_id`. No line carries a secret or a payload: log what was decided and why.
+A line about a delivery has the field `delivery_id`. No line contains a secret or a payload.
 """
 
 import logging
@@ -15,11 +15,11 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("json", "text")
 
 _LEAST = {
-    # Reconnecting is our business and logged once by us; these two log every attempt, at error level and with traces.
+    # promgithub reconnects by itself and logs that once. These two log every attempt at level error, with a traceback.
     "aio_pika": logging.CRITICAL,
     "aiormq": logging.CRITICAL,
     "aiohttp.access": logging.CRITICAL,
-    "aiosqlite": logging.INFO,  # below that, every statement with its values
+    "aiosqlite": logging.INFO,  # at level debug, it logs every statement with its values
 }
 
 
@@ -29,9 +29,9 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def configure(level: str = "info", log_format: str | None = None, stream: TextIO = sys.stderr) -> None:
-    """Send our lines and those of the libraries to `stream`; text on a terminal and JSON elsewhere unless told.
+    """Write promgithub's log lines and those of the libraries to `stream`.
 
-    `level` is one of `LEVELS`, `log_format` one of `FORMATS` or None.
+    `level` is one of `LEVELS`, `log_format` one of `FORMATS` or None. None means text on a terminal and JSON elsewhere.
     """
     text = log_format == "text" or (log_format is None and stream.isatty())
     shared: list[Processor] = [
@@ -65,14 +65,14 @@ def configure(level: str = "info", log_format: str | None = None, stream: TextIO
 
 
 def _without_request(record: logging.LogRecord) -> bool:
-    """Take the trace off a line about a request that is not HTTP: it quotes the request's headers."""
+    """Remove the traceback from a line about a malformed HTTP request, because it contains the request's headers."""
     if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
         record.exc_info = None
     return True
 
 
 def _renderers(text: bool, stream: TextIO) -> list[Processor]:
-    # Traces are rendered as plain text: a formatter that shows local variables would show secrets and payloads.
+    # Tracebacks are plain text: a formatter that shows local variables would show secrets and payloads.
     if text:
         console = structlog.dev.ConsoleRenderer(
             colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback

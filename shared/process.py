@@ -1,40 +1,59 @@
-"""What every process does around its work: the admin listener, the broker, and an orderly end."""
+"""The start and the stop of every process: the admin listener, the broker connection, the tasks."""
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from shared.admin import AdminServer
+from shared.admin.health import Check, all_pass, states
+from shared.admin.server import AdminServer
+from shared.descriptors import watch
+from shared.waiting import is_set_within, pauses
+
+FIRST_CHECK_PAUSE = 0.05
+"""Maximum pause after the first look whether the process is ready, in seconds."""
+
+LONGEST_CHECK_PAUSE = 1.0
+"""Maximum pause between two looks whether the process is ready, in seconds."""
 
 Work = Callable[[asyncio.Event], Awaitable[None]]
-"""Something that goes on until the event is set, and then finishes what it holds."""
+"""A task that runs until the event is set, and then finishes the deliveries or requests that it holds."""
 
 
 class Connected(Protocol):
-    """What is there before the work and after it, such as a broker."""
+    """A connection that is opened before the tasks start and closed after they end, such as a broker."""
 
     async def start(self) -> None:
-        """Begin to connect and return at once."""
+        """Start to connect and return at once."""
 
     async def close(self) -> None:
-        """Let go, within a bounded time."""
+        """Disconnect, within a bounded time."""
 
 
-async def serve(admin: AdminServer, broker: Connected, stop: asyncio.Event, *works: Work) -> None:
-    """Listen, connect and work until `stop` is set; then finish, within 25 s, and close.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What happens when a process is ready: `say` is called once, when all `checks` pass for the first time."""
 
-    The broker need not be there yet. What a work raises ends the others and is raised.
+    checks: Mapping[str, Check]
+    say: Callable[[], None]
+
+
+async def serve(admin: AdminServer, broker: Connected, stop: asyncio.Event, start: Start, *works: Work) -> None:
+    """Listen, connect and run the tasks until `stop` is set; then let them finish, within 25 s, and close.
+
+    The broker need not be reachable at the start. If one task raises an error, the others are cancelled and the error
+    is raised.
     """
     settle()
     try:
         await admin.start()
         await broker.start()
         async with asyncio.TaskGroup() as tasks:
-            for work in works:
+            for work in (watch, *works):
                 tasks.create_task(_run(work, stop))
+            tasks.create_task(_say_when_ready(start, stop))
             await stop.wait()
-            admin.drain()
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None if len(group.exceptions) == 1 else group
     finally:
@@ -43,9 +62,9 @@ async def serve(admin: AdminServer, broker: Connected, stop: asyncio.Event, *wor
 
 
 def settle() -> None:
-    """Spare the garbage collector whatever lives by now: that is code, and stays as long as the process.
+    """Exclude all existing objects from garbage collection: they are modules and classes, which are never freed.
 
-    A full collection would look at all of it again, and hold up every thread for 0.1 s and more.
+    Otherwise each full collection would scan all of them, and block every thread for 0.1 s or more.
     """
     gc.collect()
     gc.freeze()
@@ -53,3 +72,12 @@ def settle() -> None:
 
 async def _run(work: Work, stop: asyncio.Event) -> None:
     await work(stop)
+
+
+async def _say_when_ready(start: Start, stop: asyncio.Event) -> None:
+    for pause in pauses(FIRST_CHECK_PAUSE, LONGEST_CHECK_PAUSE):
+        if all_pass(await states(start.checks)):
+            start.say()
+            return
+        if await is_set_within(stop, pause):
+            return

@@ -1,4 +1,4 @@
-"""Waiting that ends early, and how long to wait between attempts."""
+"""Waiting with a timeout, and the pauses between attempts."""
 
 import asyncio
 import random
@@ -10,10 +10,10 @@ _Result = TypeVar("_Result")
 
 
 def pauses(first: float, longest: float) -> Iterator[float]:
-    """Yield the seconds to wait before each further attempt: twice as long each time, up to `longest`.
+    """Yield the seconds to wait before each further attempt: exponential backoff from `first` up to `longest`.
 
-    Each is shortened at random by up to a half, so that what failed at the same time does not come back at the same
-    time.
+    Each pause is shortened at random by up to one half, so that clients that failed at the same time do not retry at
+    the same time.
     """
     pause = first
     while True:
@@ -22,9 +22,9 @@ def pauses(first: float, longest: float) -> Iterator[float]:
 
 
 async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait until `event` is set, at most so long; return whether it is."""
+    """Wait at most `seconds` until `event` is set; return whether it is."""
     try:
-        # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes together with what it waits for.
+        # Not `wait_for`: before Python 3.12 it loses a cancellation that arrives at the same time as the result.
         async with asyncio.timeout(seconds):
             await event.wait()
     except TimeoutError:
@@ -33,7 +33,7 @@ async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def unless(event: asyncio.Event, work: Coroutine[object, object, _Result]) -> _Result | None:
-    """Return what `work` returns, or None if `event` is set first; `work` is cancelled then, and has ended."""
+    """Return the result of `work`, or None if `event` is set first. `work` is then cancelled, and has ended."""
     working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -45,16 +45,16 @@ async def unless(event: asyncio.Event, work: Coroutine[object, object, _Result])
 
 
 class Deadlines:
-    """Ends what waits for too long, with one timer for all: one for each would be much of what a short wait costs."""
+    """Times futures out, with one timer for all of them: a timer for each future would cost too much CPU."""
 
     def __init__(self, seconds: float) -> None:
-        """`seconds`: how long anything may wait."""
+        """`seconds`: how long a future may take."""
         self._seconds = seconds
         self._waiting: deque[tuple[float, asyncio.Future[object]]] = deque()  # in the order of their ends
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, future: "asyncio.Future[object]") -> None:
-        """Let a future raise `TimeoutError` unless it is done in time."""
+        """Make a future raise `TimeoutError` if it is not done in time."""
         loop = future.get_loop()
         self._drop_done()
         self._waiting.append((loop.time() + self._seconds, future))

@@ -1,4 +1,4 @@
-"""Fixtures for tests on real servers, and what a session says about the servers it uses and the tests it leaves out."""
+"""Fixtures for tests on real servers, and the report of the servers in use and the deselected tests."""
 
 import asyncio
 import os
@@ -16,12 +16,12 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
-from tests.processes import Launcher
-from tests.servers.discovery import Server, find_postgres, find_rabbit, start_all
-from tests.servers.errors import MissingServerError, ServerError
-from tests.servers.postgres import PostgresServer, fresh_database
-from tests.servers.private import PrivateServer
-from tests.servers.rabbitmq import RabbitServer, remove_queue
+from tests.support.processes import Launcher
+from tests.support.servers.discovery import Server, find_postgres, find_rabbit, start_all
+from tests.support.servers.errors import MissingServerError, ServerError
+from tests.support.servers.postgres import PostgresServer, fresh_database
+from tests.support.servers.private import PrivateServer
+from tests.support.servers.rabbitmq import RabbitServer, remove_queue
 
 # Speed is measured elsewhere: a slow machine must not fail a test of what is right.
 settings.register_profile("promgithub", deadline=None)

@@ -1,21 +1,38 @@
-"""What can be measured, by name, in the order in which it is."""
+"""The measurements by name, in their order."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from bench.measurements import acks, burst, drain, receiver_cpu, scaling, scrape, sustained, tracked
+from bench.measurements import (
+    acks,
+    burst,
+    drain,
+    exemplars,
+    labels,
+    receiver_cpu,
+    replaying,
+    scaling,
+    scraping,
+    status,
+    sustained,
+    tracked,
+)
 from bench.result import Result
 from bench.stage import Stage
 
 Measurement = Callable[[Stage], AsyncIterator[Result]]
-"""Yields figures; the first line of its docstring says of what."""
+"""Yields figures. The first line of its docstring is the title."""
 
 MEASUREMENTS: Mapping[str, Measurement] = {
     "receiver-cpu": receiver_cpu.measure,
     "acks": acks.measure,
     "burst": burst.measure,
     "drain": drain.measure,
+    "labels": labels.measure,
     "tracked": tracked.measure,
+    "status": status.measure,
     "scaling": scaling.measure,
-    "scrape": scrape.measure,
+    "scrape": scraping.measure,
+    "exemplars": exemplars.measure,
+    "replay": replaying.measure,
     "sustained": sustained.measure,
 }

@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator, Mapping
 
-from bench.orders import Outcome
+from bench.orders import LoadOutcome
 from bench.queues import QUEUES
 from bench.result import Result, Target, at_least_times
 from bench.stage import Stage
-from tests.processes import Process
+from tests.support.processes import Process
 
 _DELIVERIES = {1: 1500, 32: 10_000, 256: 10_000}
 """How many deliveries are sent over how many connections."""
@@ -31,7 +31,7 @@ async def measure(stage: Stage) -> AsyncIterator[Result]:
             yield _result(queue.name, connections, outcome, ceiling, _TARGET if connections == best else None)
 
 
-def _result(broker: str, connections: int, outcome: Outcome, ceiling: float, target: Target | None) -> Result:
+def _result(broker: str, connections: int, outcome: LoadOutcome, ceiling: float, target: Target | None) -> Result:
     return Result(
         f"durable acks, {broker}, {connections} connection{'s' * (connections > 1)}",
         outcome.rate,
@@ -45,7 +45,7 @@ def _result(broker: str, connections: int, outcome: Outcome, ceiling: float, tar
     )
 
 
-async def _outcomes(stage: Stage, name: str, process: Process) -> Mapping[int, Outcome]:
+async def _outcomes(stage: Stage, name: str, process: Process) -> Mapping[int, LoadOutcome]:
     await process.ready()
     await stage.load(process, 32, _WARM)
     outcomes = {}

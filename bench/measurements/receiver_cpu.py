@@ -1,4 +1,4 @@
-"""What a delivery costs the receiver."""
+"""The receiver's CPU time per delivery."""
 
 from collections.abc import AsyncIterator, Mapping
 
@@ -6,7 +6,7 @@ from bench.proc import cpu_seconds
 from bench.queues import QUEUES, RabbitQueue
 from bench.result import Result, at_most_times
 from bench.stage import Stage
-from tests.processes import Process
+from tests.support.processes import Process
 
 _CONNECTIONS = 32
 _WARM = 1000

@@ -1,4 +1,4 @@
-"""What more processors bring."""
+"""The speed of several processors."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""The whole pipeline, for as long as one wants."""
+"""The whole pipeline under a steady load."""
 
 import asyncio
 import time
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import aiohttp
 from sqlalchemy import func, select
 
-from bench.orders import Outcome
+from bench.orders import LoadOutcome
 from bench.queues import rabbit_queue
 from bench.result import Result, at_most
 from bench.stage import Stage
 from processor.store.engine import create_engine
 from processor.store.tables import deliveries
-from tests.processes import Process
+from tests.support.processes import Process
 
 _CONNECTIONS = 64
 _PROBED = 4000
 _SHARE = 0.5
-"""The share of what the receiver takes at most, processor running, that the steady rate is."""
+"""The steady rate, as a share of the receiver's maximum rate while the processor runs."""
 
 _LOOK_SECONDS = 2.0
 _SETTLE_SECONDS = 30.0
@@ -29,7 +29,7 @@ _AGE = "promgithub_event_oldest_age_seconds"
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """How far behind the processor was."""
+    """The backlog and the lag of the processor."""
 
     depth: float
     age: float
@@ -54,7 +54,7 @@ async def measure(stage: Stage) -> AsyncIterator[Result]:
         yield result
 
 
-def _results(outcome: Outcome, looks: list[_Look], counted: int, load: str) -> list[Result]:
+def _results(outcome: LoadOutcome, looks: list[_Look], counted: int, load: str) -> list[Result]:
     third = max(1, len(looks) // 3)
     early, late = looks[:third], looks[-third:]
     return [
@@ -89,7 +89,7 @@ def _results(outcome: Outcome, looks: list[_Look], counted: int, load: str) -> l
 
 
 async def _looks(stage: Stage, processor: Process) -> list[_Look]:
-    """Look at the processor now and then until cancelled."""
+    """Scrape the processor at intervals until cancelled."""
     looks: list[_Look] = []
     began = time.monotonic()
     try:
@@ -112,7 +112,7 @@ def _value(page: str, name: str) -> float:
 
 
 async def _counted(database_url: str, accepted: int) -> int:
-    """Return how many deliveries are counted, as soon as all are, or after a while."""
+    """Return how many deliveries are counted, as soon as all are counted or after a timeout."""
     engine = create_engine(database_url, connections=1, application="bench")
     deadline = time.monotonic() + _SETTLE_SECONDS
     try:

@@ -1,1 +1,1 @@
-"""The Grafana dashboards: values in Python, from which `make docs` makes the JSON in `dashboards/`."""
+"""The Grafana dashboards as Python values. `make docs` generates the JSON in `dashboards/` from them."""

@@ -1,6 +1,6 @@
-"""`python -m deploy.grafana`: make the JSON of every dashboard anew."""
+"""`python -m deploy.grafana`: generate the JSON of every dashboard."""
 
-from deploy.grafana.catalogue import files
+from deploy.grafana.all_dashboards import files
 
 for path, content in files().items():
     path.write_text(content, "utf-8")

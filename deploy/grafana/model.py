@@ -1,26 +1,32 @@
-"""Dashboards as values, and the JSON that Grafana 11 and newer read."""
+"""Dashboards as values, and their JSON for Grafana 11 and newer."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from deploy.grafana import links
+
 Json = dict[str, Any]
 
 COLUMNS = 24
-"""How wide a dashboard is."""
+"""Width of a dashboard in grid columns."""
 
 _SCHEMA = 39  # Grafana 11.0; newer releases migrate it by themselves
+_BY = re.compile(r"\bby \(([^)]*)\)")
+_WITH_EXEMPLARS = re.compile(r"\bpromgithub_(?:job|workflow)_\w+_bucket\b")
+_NAMED = re.compile(r"{{(\w+)}}")
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
-class Kind(Enum):
+class PanelKind(Enum):
     """How a panel shows its queries."""
 
     LINES = "timeseries"  # over time
     STACK = "stack"  # over time, upon each other
     NUMBER = "stat"  # one number, now
-    TABLE = "table"  # a column for each query, a row for each set of labels, now
+    TABLE = "table"  # a column for each query, a row for each set of labels, now; ordered by the first query
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class Panel:
     description: str
     unit: str
     queries: Sequence[Query]
-    kind: Kind = Kind.LINES
+    kind: PanelKind = PanelKind.LINES
     thresholds: Sequence[tuple[float, str]] = ()
     words: Mapping[int, str] | None = None
     base: str = "green"
@@ -52,12 +58,20 @@ class Panel:
 
     @property
     def height(self) -> int:
-        """Rows of the grid that it takes."""
-        return 4 if self.kind is Kind.NUMBER else 8
+        """Height of the panel in grid rows."""
+        return 4 if self.kind is PanelKind.NUMBER else 8
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The labels that tell its series or rows from each other."""
+        table = self.kind is PanelKind.TABLE
+        found = (_BY.findall(query.expr) if table else _NAMED.findall(query.legend) for query in self.queries)
+        labels = (label.strip() for several in found for clause in several for label in clause.split(","))
+        return [label for label in dict.fromkeys(labels) if label != "le"]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DashboardRow:
     """A row with a title and the panels below it, which fill whole lines from the left."""
 
     title: str
@@ -81,7 +95,7 @@ class Dashboard:
     uid: str
     title: str
     description: str
-    rows: Sequence[Row]
+    rows: Sequence[DashboardRow]
     choices: Sequence[Choice] = ()
     window: bool = False
     since: str = "now-6h"
@@ -94,7 +108,7 @@ class Dashboard:
 
 
 def as_json(dashboard: Dashboard) -> Json:
-    """Return what Grafana reads."""
+    """Return the JSON for Grafana."""
     return {
         "uid": dashboard.uid,
         "title": dashboard.title,
@@ -125,6 +139,13 @@ _LINKS = {
 
 def _variables(dashboard: Dashboard) -> Iterator[Json]:
     yield {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "refresh": 1}
+    yield {
+        "type": "textbox",
+        "name": links.GITHUB,
+        "label": "GitHub",
+        "query": "https://github.com",
+        "current": {"text": "https://github.com", "value": "https://github.com"},
+    }
     for choice in dashboard.choices:
         query = f"label_values({choice.series}, {choice.label})"
         yield {
@@ -150,7 +171,7 @@ def _variables(dashboard: Dashboard) -> Iterator[Json]:
         }
 
 
-def _placed(rows: Sequence[Row]) -> Iterator[Json]:
+def _placed(rows: Sequence[DashboardRow]) -> Iterator[Json]:
     number = top = 0
     for row in rows:
         number += 1
@@ -175,9 +196,9 @@ def _placed(rows: Sequence[Row]) -> Iterator[Json]:
 
 
 def _panel(panel: Panel) -> Json:
-    now = panel.kind in {Kind.NUMBER, Kind.TABLE}
+    now = panel.kind in {PanelKind.NUMBER, PanelKind.TABLE}
     return {
-        "type": "timeseries" if panel.kind is Kind.STACK else panel.kind.value,
+        "type": "timeseries" if panel.kind is PanelKind.STACK else panel.kind.value,
         "title": panel.title,
         "description": panel.description,
         "datasource": _DATASOURCE,
@@ -190,12 +211,19 @@ def _panel(panel: Panel) -> Json:
                 "legendFormat": query.legend,
                 "instant": now,
                 "range": not now,
-                "format": "table" if panel.kind is Kind.TABLE else "time_series",
+                "format": "table" if panel.kind is PanelKind.TABLE else "time_series",
             }
+            | _exemplars(query, panel, place)
             for place, query in enumerate(panel.queries)
         ],
         "fieldConfig": {"defaults": _defaults(panel), "overrides": _columns(panel)},
     } | _LOOKS[panel.kind](panel)
+
+
+def _exemplars(query: Query, panel: Panel, place: int) -> Json:
+    """Switch exemplars on in the first query of a panel over time: the others read the same histogram."""
+    over_time = panel.kind in {PanelKind.LINES, PanelKind.STACK}
+    return {"exemplar": True} if over_time and place == 0 and _WITH_EXEMPLARS.search(query.expr) else {}
 
 
 def _defaults(panel: Panel) -> Json:
@@ -204,16 +232,18 @@ def _defaults(panel: Panel) -> Json:
         "unit": panel.unit,
         "min": 0,
         "noValue": "none",
-        "color": {"mode": "thresholds" if panel.kind is Kind.NUMBER else "palette-classic"},
+        "color": {"mode": "thresholds" if panel.kind is PanelKind.NUMBER else "palette-classic"},
         "thresholds": {"mode": "absolute", "steps": steps},
     }
+    if panel.kind is not PanelKind.TABLE and (found := links.of_series(panel.labels)):
+        defaults["links"] = found
     if panel.most is not None:
         defaults["max"] = panel.most
     if panel.words:
         options = {str(value): {"text": text, "index": value} for value, text in panel.words.items()}
         defaults["mappings"] = [{"type": "value", "options": options}]
-    if panel.kind in {Kind.LINES, Kind.STACK}:
-        stacked = panel.kind is Kind.STACK
+    if panel.kind in {PanelKind.LINES, PanelKind.STACK}:
+        stacked = panel.kind is PanelKind.STACK
         defaults["custom"] = {
             "drawStyle": "line",
             "lineWidth": 1,
@@ -226,15 +256,15 @@ def _defaults(panel: Panel) -> Json:
 
 
 def _columns(panel: Panel) -> list[Json]:
-    if panel.kind is not Kind.TABLE:
+    if panel.kind is not PanelKind.TABLE:
         return []
-    return [
-        {
-            "matcher": {"id": "byName", "options": query.legend},
-            "properties": [{"id": "unit", "value": query.unit}],
-        }
-        for query in panel.queries
-    ]
+    units = [_column(query.legend, "unit", query.unit) for query in panel.queries]
+    columns = {label: links.of_column(label, panel.labels) for label in panel.labels}
+    return units + [_column(label, "links", found) for label, found in columns.items() if found]
+
+
+def _column(name: str, setting: str, value: Any) -> Json:
+    return {"matcher": {"id": "byName", "options": name}, "properties": [{"id": setting, "value": value}]}
 
 
 def _number(_panel: Panel) -> Json:
@@ -251,7 +281,11 @@ def _table(panel: Panel) -> Json:
     # Joined by their labels, the values of the queries are called after their letters.
     names = {f"Value #{chr(ord('A') + place)}": query.legend for place, query in enumerate(panel.queries)}
     return {
-        "options": {"showHeader": True, "cellHeight": "sm"},
+        "options": {
+            "showHeader": True,
+            "cellHeight": "sm",
+            "sortBy": [{"displayName": panel.queries[0].legend, "desc": True}],
+        },
         "transformations": [
             {"id": "merge", "options": {}},
             {"id": "organize", "options": {"excludeByName": {"Time": True}, "renameByName": names}},
@@ -259,4 +293,4 @@ def _table(panel: Panel) -> Json:
     }
 
 
-_LOOKS = {Kind.NUMBER: _number, Kind.LINES: _lines, Kind.STACK: _lines, Kind.TABLE: _table}
+_LOOKS = {PanelKind.NUMBER: _number, PanelKind.LINES: _lines, PanelKind.STACK: _lines, PanelKind.TABLE: _table}

@@ -1,6 +1,6 @@
-"""*Pipeline health*: whether promgithub itself is well, from GitHub's request to the figure; see docs/runbook.md."""
+"""*Pipeline health*: the state of promgithub itself, from GitHub's request to the metrics; see docs/runbook.md."""
 
-from deploy.grafana.model import Dashboard, Kind, Panel, Query, Row
+from deploy.grafana.model import Dashboard, DashboardRow, Panel, PanelKind, Query
 from deploy.grafana.promql import quantiles
 
 _RATE = "$__rate_interval"
@@ -9,18 +9,18 @@ _FULL = ((0.5, "yellow"), (0.8, "red"))
 _OLD = ((60, "yellow"), (600, "red"))
 _ANY = ((1, "red"),)
 
-# The metrics of the process itself are everybody's: these are ours.
+# Other programs have the same process metrics, so this selects promgithub's.
 _OURS = "* on (job, instance) group_left () promgithub_build_info"
 
-_VERDICT = Row(
+_VERDICT = DashboardRow(
     "Is all well?",
     [
         Panel(
             "Broker",
-            "Down if any process finds that the broker takes no deliveries. Runbook: The broker is away.",
+            "Down if any process reports that the broker accepts no deliveries. Runbook: The broker is away.",
             "short",
             [Query("min(promgithub_broker_up)", "broker")],
-            Kind.NUMBER,
+            PanelKind.NUMBER,
             ((1, "green"),),
             _UP,
             base="red",
@@ -28,10 +28,10 @@ _VERDICT = Row(
         ),
         Panel(
             "Database",
-            "Down if any processor gets no answer. Runbook: The database is away.",
+            "Down if any processor cannot use the database. Runbook: The database is away.",
             "short",
             [Query("min(promgithub_database_up)", "database")],
-            Kind.NUMBER,
+            PanelKind.NUMBER,
             ((1, "green"),),
             _UP,
             base="red",
@@ -39,48 +39,48 @@ _VERDICT = Row(
         ),
         Panel(
             "Lease holders",
-            "Processors that expose the metrics about CI: 1, however many there are. Runbook: No processor exposes.",
+            "Processors that expose the metrics about CI. It must be 1. Runbook: No processor exposes.",
             "short",
             [Query("sum(promgithub_exporter_leader)", "holders")],
-            Kind.NUMBER,
+            PanelKind.NUMBER,
             ((1, "green"), (2, "red")),
             base="red",
             width=3,
         ),
         Panel(
             "Queue filled",
-            "Of what the queue takes before it refuses. Runbook: The queue grows.",
+            "Length of the queue, as a share of its maximum. Runbook: The queue grows.",
             "percentunit",
             [Query("max(promgithub_event_queue_depth) / max(promgithub_event_queue_capacity)", "filled")],
-            Kind.NUMBER,
+            PanelKind.NUMBER,
             _FULL,
             width=3,
         ),
         Panel(
             "Spool filled",
-            "Of what the fullest spool of a receiver takes; none if there is none. Runbook: The spool fills.",
+            "The fullest spool, as a share of its maximum; no value without a spool. Runbook: The spool fills.",
             "percentunit",
             [Query("max(promgithub_spool_bytes / (promgithub_spool_capacity_bytes > 0))", "filled")],
-            Kind.NUMBER,
+            PanelKind.NUMBER,
             _FULL,
             width=3,
         ),
         Panel(
             "Oldest held delivery",
-            "How far behind the figures about CI are. Runbook: The queue grows.",
+            "Age of the oldest delivery that a processor holds. Runbook: The queue grows.",
             "s",
             [Query("max(promgithub_event_oldest_age_seconds)", "oldest")],
-            Kind.NUMBER,
+            PanelKind.NUMBER,
             _OLD,
             width=3,
         ),
         Panel(
             "Dead letters",
-            "Deliveries set aside in the dead-letter queue and in spools, until they are replayed or dropped. "
+            "Deliveries in the dead-letter queue and dead letters in spools, until they are replayed or dropped. "
             "Runbook: Dead letters.",
             "short",
             [Query("max(promgithub_dead_letters) + sum(promgithub_spool_dead_letters)", "dead letters")],
-            Kind.NUMBER,
+            PanelKind.NUMBER,
             _ANY,
             width=3,
         ),
@@ -95,62 +95,61 @@ _VERDICT = Row(
                     "refused",
                 )
             ],
-            Kind.NUMBER,
+            PanelKind.NUMBER,
             ((0.01, "yellow"), (0.1, "red")),
             width=3,
         ),
     ],
 )
 
-_RECEIVER = Row(
+_RECEIVER = DashboardRow(
     "Receivers",
     [
         Panel(
             "Requests by outcome",
-            "All but accepted, spooled and pong were refused; shed, queue_full and broker_down are deliveries that "
-            "GitHub does not send again by itself.",
+            "All outcomes except accepted, spooled and pong are refusals. GitHub does not redeliver by itself after "
+            "shed, queue_full and broker_down.",
             "reqps",
             [Query(f"sum by (outcome) (rate(promgithub_webhook_requests_total[{_RATE}]))", "{{outcome}}")],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
         Panel(
             "Requests by event",
-            "The events that requests claim to be.",
+            "By the event in the request's header.",
             "reqps",
             [Query(f"sum by (event) (rate(promgithub_webhook_requests_total[{_RATE}]))", "{{event}}")],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
         Panel(
             "Time to the 202",
-            "From the headers of a delivery to the answer that accepts it. GitHub gives up after 10 s.",
+            "Time from receiving the headers of a delivery to answering 202. GitHub's timeout is 10 s.",
             "s",
             quantiles("promgithub_webhook_ack_seconds", "", _RATE),
             thresholds=((1, "yellow"), (9, "red")),
         ),
         Panel(
             "In flight",
-            "Requests that are not answered yet; a receiver refuses more than MAX_IN_FLIGHT. Runbook: A receiver "
-            "is saturated.",
+            "Requests in progress. A receiver refuses more than MAX_IN_FLIGHT. Runbook: A receiver is saturated.",
             "short",
             [Query("promgithub_webhook_in_flight", "{{instance}}")],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
         Panel(
             "In spools",
-            "Deliveries on the receivers' own disks because the broker did not take them.",
+            "Deliveries on the receivers' own disks, because the broker did not accept them.",
             "short",
             [Query("promgithub_spool_deliveries", "{{instance}}")],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
         Panel(
             "Forwarded from spools",
-            "Deliveries that the broker took from spools once it could.",
+            "Deliveries forwarded from spools to the broker.",
             "cps",
             [Query(f"sum by (instance) (rate(promgithub_spool_forwarded_total[{_RATE}]))", "{{instance}}")],
         ),
         Panel(
             "Spools against their capacity",
-            "Bytes that are kept, and bytes that there is room for, over all receivers.",
+            "Bytes in the spools, and their maximum, over all receivers.",
             "bytes",
             [
                 Query("sum(promgithub_spool_bytes)", "kept"),
@@ -159,14 +158,14 @@ _RECEIVER = Row(
         ),
         Panel(
             "Oldest in a spool",
-            "How long ago the next delivery to leave a spool was received.",
+            "Age of the oldest delivery in a spool.",
             "s",
             [Query("max by (instance) (promgithub_spool_oldest_age_seconds)", "{{instance}}")],
             thresholds=_OLD,
         ),
         Panel(
             "Broker and database",
-            "1 while all processes that use it find it up.",
+            "1 while all processes can use it.",
             "short",
             [
                 Query("min by (job) (promgithub_broker_up)", "broker ({{job}})"),
@@ -177,18 +176,18 @@ _RECEIVER = Row(
     ],
 )
 
-_PROCESSOR = Row(
+_PROCESSOR = DashboardRow(
     "Queue and processors",
     [
         Panel(
             "Queue",
-            "Deliveries that no processor has taken yet. The same on all processors.",
+            "Deliveries that are ready for a consumer. All processors report the same value.",
             "short",
             [Query("max(promgithub_event_queue_depth)", "depth")],
         ),
         Panel(
             "Queue against its capacity",
-            "At 1 the broker refuses.",
+            "At 1, the broker refuses deliveries.",
             "percentunit",
             [Query("max(promgithub_event_queue_depth) / max(promgithub_event_queue_capacity)", "filled")],
             thresholds=_FULL,
@@ -196,100 +195,124 @@ _PROCESSOR = Row(
         ),
         Panel(
             "Deliveries counted",
-            "Committed, by event.",
+            "Deliveries in committed transactions, by event.",
             "cps",
             [Query(f"sum by (event_type) (rate(promgithub_event_processed_total[{_RATE}]))", "{{event_type}}")],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
         Panel(
             "Lag",
-            "From the receiver's answer to the commit, of each delivery. Hours after an outage of hours.",
+            "Time from receiving a delivery to the commit that counts it. It may be hours after a long outage.",
             "s",
             quantiles("promgithub_event_lag_seconds", "", _RATE),
             thresholds=_OLD,
         ),
         Panel(
             "Time of a batch",
-            "From taking a batch to its acknowledgement, retries included.",
+            "Time from taking a batch to acknowledging it, including retries.",
             "s",
             quantiles("promgithub_event_processing_duration_seconds", "", _RATE),
             thresholds=((1, "yellow"), (10, "red")),
         ),
         Panel(
             "Size of a batch",
-            "Deliveries; steadily at BATCH_SIZE, processors are at their limit.",
+            "Deliveries per batch. If it is always BATCH_SIZE, the processors are at their limit.",
             "short",
             quantiles("promgithub_event_batch_size", "", _RATE),
         ),
         Panel(
+            "Held by processors",
+            "Deliveries taken from the queue and not acknowledged yet, at most PREFETCH and MAX_HELD_BYTES on each "
+            "processor.",
+            "short",
+            [Query("sum by (instance) (promgithub_event_held)", "{{instance}}")],
+            PanelKind.STACK,
+        ),
+        Panel(
+            "Returned because of their size",
+            "Times that a processor returned deliveries to the queue, because it held more than MAX_HELD_BYTES. "
+            "Runbook: The queue grows.",
+            "short",
+            [Query(f"sum by (instance) (increase(promgithub_event_returns_total[{_RATE}]))", "{{instance}}")],
+            PanelKind.STACK,
+        ),
+        Panel(
             "Oldest held delivery",
-            "Time since the oldest delivery that a worker holds was received.",
+            "Age of the oldest delivery that a processor holds.",
             "s",
             [Query("max by (instance) (promgithub_event_oldest_age_seconds)", "{{instance}}")],
             thresholds=_OLD,
         ),
         Panel(
             "Workers",
-            "Workers that take batches: EVENT_WORKERS on each processor, 0 while it waits for the database or "
-            "the broker.",
+            "Workers that consume from the queue: EVENT_WORKERS on each processor, 0 while it waits for the database "
+            "or the broker.",
             "short",
-            [Query("sum by (instance) (promgithub_event_worker_count)", "{{instance}}")],
-            Kind.STACK,
+            [Query("sum by (instance) (promgithub_event_workers)", "{{instance}}")],
+            PanelKind.STACK,
         ),
         Panel(
             "Lease holder",
             "The processor that exposes the metrics about CI; another takes over within 15 s of a crash.",
             "short",
             [Query("sum by (instance) (promgithub_exporter_leader)", "{{instance}}")],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
     ],
 )
 
-_TROUBLE = Row(
+_TROUBLE = DashboardRow(
     "What did not go smoothly",
     [
         Panel(
+            "Accepted and missing",
+            "Deliveries accepted within 15 minutes that are neither counted, dropped, in the queue nor held. It varies "
+            "around 0, and is below 0 after a replay of dead letters. Prometheus needs recording.rules.yml for it. "
+            "Runbook: Accepted deliveries are missing.",
+            "short",
+            [Query("promgithub:event_missing:increase15m", "missing")],
+            thresholds=_ANY,
+        ),
+        Panel(
             "Retries by cause",
-            "Attempts that failed and were made again; nothing is lost by them. Runbook: Retries.",
+            "Failed attempts that were retried. No delivery is lost. Runbook: Retries.",
             "cps",
             [Query(f"sum by (cause) (rate(promgithub_event_retries_total[{_RATE}]))", "{{cause}}")],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
         Panel(
             "Failed attempts by event",
-            "Deliveries in transactions that failed, each attempt counted. Empty until the first.",
+            "Deliveries in failed transactions, once per attempt. No data until the first failure.",
             "cps",
             [
                 Query(
                     f"sum by (event_type) (rate(promgithub_event_processing_failures_total[{_RATE}]))", "{{event_type}}"
                 )
             ],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
         Panel(
             "Dead letters",
-            "Deliveries set aside, where they are.",
+            "Dead letters, by queue and spool.",
             "short",
             [
                 Query("max(promgithub_dead_letters)", "in the dead-letter queue"),
                 Query("sum(promgithub_spool_dead_letters)", "in spools"),
             ],
-            Kind.STACK,
+            PanelKind.STACK,
             _ANY,
         ),
         Panel(
             "Dead letters by reason",
-            "Deliveries that the processors put into the dead-letter queue since they started. Empty until the first. "
-            "Runbook: Dead letters.",
+            "Deliveries that the processors have dead-lettered within an hour. Runbook: Dead letters.",
             "short",
-            [Query("sum by (reason) (promgithub_event_dropped_total)", "{{reason}}")],
-            Kind.STACK,
+            [Query("sum by (reason) (increase(promgithub_event_dropped_total[1h]))", "{{reason}}")],
+            PanelKind.STACK,
         ),
         Panel(
             "Duplicates",
-            "Deliveries whose ID had been counted, and that changed nothing. A steady share means two hooks for "
-            "the same events.",
+            "Deliveries dropped because their ID was already counted. A steady share means that two hooks send the "
+            "same events.",
             "cps",
             [
                 Query(
@@ -297,34 +320,78 @@ _TROUBLE = Row(
                     "{{event_type}}",
                 )
             ],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
         Panel(
             "Stale ends",
-            "Runs and jobs closed so far because their end was never heard of. Empty until the first. "
+            "Runs and jobs closed as stale within an hour. No data until the first one. "
             "Runbook: Ends that were never heard of.",
             "short",
-            [Query("sum by (kind, reason) (promgithub_stale_total)", "{{kind}}, {{reason}}")],
-            Kind.STACK,
+            [Query("sum by (kind, reason) (increase(promgithub_stale_total[1h]))", "{{kind}}, {{reason}}")],
+            PanelKind.STACK,
         ),
         Panel(
             "Anomalies",
-            "Facts so far that cannot be true or counted; docs/metrics.md has the kinds. Empty until the first.",
+            "Contradictory or uncountable data in deliveries within an hour; docs/metrics.md has the kinds. "
+            "No data until the first.",
             "short",
-            [Query("sum by (kind) (promgithub_anomaly_total)", "{{kind}}")],
-            Kind.STACK,
+            [Query("sum by (kind) (increase(promgithub_anomaly_total[1h]))", "{{kind}}")],
+            PanelKind.STACK,
+        ),
+        Panel(
+            "Ignored pushes",
+            "Pushes of the branches of merge queues, which are not counted as pushes. No data until the first.",
+            "short",
+            [Query("sum by (reason) (promgithub_push_ignored_total)", "{{reason}}")],
+            PanelKind.STACK,
+        ),
+        Panel(
+            "Unsettled",
+            "Jobs and runs with something that is counted only after GRACE without a delivery about them, by kind.",
+            "short",
+            [Query("sum by (kind) (promgithub_unsettled)", "{{kind}}")],
+            PanelKind.STACK,
+        ),
+        Panel(
+            "New series",
+            "Series that Prometheus still sees as 0, for NEW_SERIES_SECONDS after their first event. "
+            "Runbook: A figure that curl shows and Prometheus does not.",
+            "short",
+            [Query("sum(promgithub_series_held)", "held")],
+        ),
+        Panel(
+            "Chores that fail",
+            "Failures of chores of the processor that leads, and of rows that they skip. Runbook: A chore fails.",
+            "short",
+            [Query(f"sum by (chore) (increase(promgithub_chore_failures_total[{_RATE}]))", "{{chore}}")],
+            PanelKind.STACK,
+        ),
+        Panel(
+            "Deletion waits",
+            "1 for a table that has expired by more than half, so nothing is deleted yet. Runbook: Deletion waits.",
+            "short",
+            [Query("max by (table) (promgithub_retention_waiting)", "{{table}}")],
+            thresholds=((1, "red"),),
+        ),
+        Panel(
+            "Unreadable rows",
+            "Rows that /metrics leaves out because this release cannot read them; the log names them. "
+            "Normal only while releases of different labels run side by side.",
+            "short",
+            [Query("sum(promgithub_series_unreadable)", "rows")],
+            thresholds=((1, "red"),),
         ),
         Panel(
             "Overflow of series",
-            "Additions to the overflow series of a metric that is full. Empty until the first. Runbook: Too many "
-            "series.",
+            "Increments of the overflow series of a metric that has reached MAX_SERIES. No data until the first. "
+            "Runbook: Too many series.",
             "cps",
             [Query(f"sum by (metric) (rate(promgithub_series_overflow_total[{_RATE}]))", "{{metric}}")],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
         Panel(
             "Time since the last delivery",
-            "By event, since the newest delivery that was counted had been received. Runbook: No deliveries.",
+            "Time since the newest counted delivery was received, by event. Runbook: No deliveries.",
             "s",
             [
                 Query(
@@ -336,12 +403,12 @@ _TROUBLE = Row(
     ],
 )
 
-_PROCESSES = Row(
+_PROCESSES = DashboardRow(
     "Processes",
     [
         Panel(
             "CPU",
-            "Cores that each process keeps busy; one is a process's most.",
+            "CPU cores that each process uses; the maximum of a process is about one.",
             "short",
             [Query(f"rate(process_cpu_seconds_total[{_RATE}]) {_OURS}", "{{job}} {{instance}}")],
             thresholds=((0.8, "red"),),
@@ -353,11 +420,19 @@ _PROCESSES = Row(
             [Query(f"process_resident_memory_bytes {_OURS}", "{{job}} {{instance}}")],
         ),
         Panel(
+            "No free file descriptor",
+            "Checks per minute that found no free file descriptor; a process closes new connections meanwhile. "
+            "Runbook: A process is out of file descriptors.",
+            "short",
+            [Query(f"60 * rate(promgithub_file_descriptors_exhausted_total[{_RATE}])", "{{job}} {{instance}}")],
+            thresholds=((0.1, "red"),),
+        ),
+        Panel(
             "Processes by version",
-            "More than one version is normal during a rolling update only.",
+            "More than one version is normal only during a rolling update.",
             "short",
             [Query("count by (job, version) (promgithub_build_info)", "{{job}} {{version}}")],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
     ],
 )
@@ -365,7 +440,7 @@ _PROCESSES = Row(
 PIPELINE_HEALTH = Dashboard(
     "promgithub-pipeline-health",
     "Pipeline health",
-    "Whether promgithub itself is well, from GitHub's request to the figure. docs/runbook.md says what to do.",
+    "The state of promgithub itself, from GitHub's request to the metrics. docs/runbook.md explains what to do.",
     [_VERDICT, _RECEIVER, _PROCESSOR, _TROUBLE, _PROCESSES],
     since="now-1h",
 )

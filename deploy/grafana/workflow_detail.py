@@ -1,9 +1,9 @@
 """*Workflow detail*: one workflow of one repository."""
 
-from deploy.grafana.model import Choice, Dashboard, Kind, Panel, Query, Row
+from deploy.grafana.model import Choice, Dashboard, DashboardRow, Panel, PanelKind, Query
 from deploy.grafana.promql import (
+    ENDED_RUNS,
     FAILURE_LIMITS,
-    RUNS,
     by_state,
     ended,
     failed,
@@ -15,63 +15,63 @@ from deploy.grafana.promql import (
 
 _JOBS = "promgithub_job_status_total"
 
-_REPOSITORY = 'repository="$repository"'
-_WORKFLOW = f'{_REPOSITORY}, workflow_name="$workflow"'  # queue times are not by branch
-_ALL = f'{_WORKFLOW}, branch=~"$branch"'
+_IN_REPOSITORY = 'repository="$repository"'
+_IN_WORKFLOW = f'{_IN_REPOSITORY}, workflow_name="$workflow"'  # queue times have no label `branch`
+_IN_BRANCH = f'{_IN_WORKFLOW}, branch=~"$branch"'
 
-_SUMMARY = Row(
+_SUMMARY = DashboardRow(
     "In the time shown",
     [
         Panel(
             "Runs completed",
-            "Attempts of runs that ended.",
+            "Completed run attempts.",
             "short",
-            [Query(f"sum(round(increase({ended(_ALL)}[$__range])))", "runs")],
-            Kind.NUMBER,
+            [Query(f"sum(round(increase({ended(_IN_BRANCH)}[$__range])))", "runs")],
+            PanelKind.NUMBER,
             base="blue",
             width=4,
         ),
         Panel(
             "Failure rate",
-            "Share of them that failed or timed out; cancelled ones do not count as failed.",
+            "Share of the completed attempts that failed or timed out; cancelled ones do not count as failed.",
             "percentunit",
-            [Query(failed(RUNS, _ALL, "$__range"), "failed")],
-            Kind.NUMBER,
+            [Query(failed(ENDED_RUNS, _IN_BRANCH, "$__range"), "failed")],
+            PanelKind.NUMBER,
             FAILURE_LIMITS,
             width=4,
         ),
         Panel(
             "Re-run share",
-            "Attempts after the first, as a share of the attempts that ended.",
+            "Attempts after the first one, as a share of all completed attempts.",
             "percentunit",
             [
                 Query(
                     ratio(
-                        f"sum(rate(promgithub_workflow_reruns_total{{{_ALL}}}[$__range]))",
-                        f"sum(rate({ended(_ALL)}[$__range]))",
+                        f"sum(rate(promgithub_workflow_reruns_total{{{_IN_BRANCH}}}[$__range]))",
+                        f"sum(rate({ended(_IN_BRANCH)}[$__range]))",
                     ),
                     "re-runs",
                 )
             ],
-            Kind.NUMBER,
+            PanelKind.NUMBER,
             ((0.1, "yellow"), (0.3, "red")),
             width=4,
         ),
         Panel(
             "Median duration",
-            "Half of the runs took at most so long, waiting included.",
+            "Half of the runs took at most this long, including waiting.",
             "s",
-            [Query(quantile(0.5, "promgithub_workflow_duration_seconds", _ALL, "$__range"), "p50")],
-            Kind.NUMBER,
+            [Query(quantile(0.5, "promgithub_workflow_duration_seconds", _IN_BRANCH, "$__range"), "p50")],
+            PanelKind.NUMBER,
             base="blue",
             width=4,
         ),
         Panel(
             "Queue time (p90)",
-            "Nine of ten jobs waited at most so long for a runner. Of all branches.",
+            "90 % of the jobs waited at most this long for a runner. Over all branches.",
             "s",
-            [Query(quantile(0.9, "promgithub_job_queue_seconds", _WORKFLOW, "$__range"), "p90")],
-            Kind.NUMBER,
+            [Query(quantile(0.9, "promgithub_job_queue_seconds", _IN_WORKFLOW, "$__range"), "p90")],
+            PanelKind.NUMBER,
             ((60, "yellow"), (600, "red")),
             width=4,
         ),
@@ -81,50 +81,56 @@ _SUMMARY = Row(
             "short",
             [
                 Query(
-                    f"sum(promgithub_workflow_queued{{{_ALL}}}) + sum(promgithub_workflow_waiting{{{_ALL}}})"
-                    f" + sum(promgithub_workflow_in_progress{{{_ALL}}})",
+                    f"sum(promgithub_workflow_queued{{{_IN_BRANCH}}})"
+                    f" + sum(promgithub_workflow_waiting{{{_IN_BRANCH}}})"
+                    f" + sum(promgithub_workflow_in_progress{{{_IN_BRANCH}}})",
                     "open",
                 )
             ],
-            Kind.NUMBER,
+            PanelKind.NUMBER,
             base="blue",
             width=4,
         ),
     ],
 )
 
-_OF_RUNS = Row(
+_OF_RUNS = DashboardRow(
     "Runs",
     [
         Panel(
             "Run duration",
-            "Time from the start of an attempt to its completion, waiting included.",
+            "Time from the start of an attempt to its completion, including waiting.",
             "s",
-            quantiles("promgithub_workflow_duration_seconds", _ALL, "$window"),
+            quantiles("promgithub_workflow_duration_seconds", _IN_BRANCH, "$window"),
         ),
         Panel(
             "Run duration by conclusion (p50)",
-            "Whether failures come early or late.",
+            "Shows whether runs fail early or late.",
             "s",
             [
                 Query(
-                    quantile(0.5, "promgithub_workflow_duration_seconds", _ALL, "$window", "conclusion"),
+                    quantile(0.5, "promgithub_workflow_duration_seconds", _IN_BRANCH, "$window", "conclusion"),
                     "{{conclusion}}",
                 )
             ],
         ),
         Panel(
             "Run duration by branch (p90)",
-            "Branches that the setting BRANCHES does not keep are *other*.",
+            "*other* is the sum of all branches that do not match the setting BRANCHES.",
             "s",
-            [Query(quantile(0.9, "promgithub_workflow_duration_seconds", _ALL, "$window", "branch"), "{{branch}}")],
+            [
+                Query(
+                    quantile(0.9, "promgithub_workflow_duration_seconds", _IN_BRANCH, "$window", "branch"),
+                    "{{branch}}",
+                )
+            ],
         ),
-        runs_per_hour(_ALL),
+        runs_per_hour(_IN_BRANCH),
         Panel(
             "Failure rate by branch",
             "Share of the completed runs that failed or timed out.",
             "percentunit",
-            [Query(failed(RUNS, _ALL, "$window", "branch"), "{{branch}}")],
+            [Query(failed(ENDED_RUNS, _IN_BRANCH, "$window", "branch"), "{{branch}}")],
             thresholds=FAILURE_LIMITS,
             most=1,
         ),
@@ -132,54 +138,54 @@ _OF_RUNS = Row(
             "Runs by state",
             "Open runs. *Held back* are those that wait for an approval, a gate or a concurrency limit.",
             "short",
-            by_state("workflow", _ALL),
-            Kind.STACK,
+            by_state("workflow", _IN_BRANCH),
+            PanelKind.STACK,
         ),
     ],
 )
 
-_OF_JOBS = Row(
+_OF_JOBS = DashboardRow(
     "Jobs",
     [
         Panel(
             "Job duration",
-            "Time from a job's start to its end; jobs that never ran have none.",
+            "Time from a job's start to its completion, without jobs that never ran.",
             "s",
-            quantiles("promgithub_job_duration_seconds", _ALL, "$window"),
+            quantiles("promgithub_job_duration_seconds", _IN_BRANCH, "$window"),
         ),
         Panel(
             "Jobs completed per hour",
-            "Jobs by how they ended.",
+            "Completed jobs by conclusion.",
             "short",
             [
                 Query(
-                    f'sum by (job_conclusion) (rate({_JOBS}{{{_ALL}, job_status="completed"}}[$window])) * 3600',
+                    f'sum by (job_conclusion) (rate({_JOBS}{{{_IN_BRANCH}, job_status="completed"}}[$window])) * 3600',
                     "{{job_conclusion}}",
                 )
             ],
-            Kind.STACK,
+            PanelKind.STACK,
         ),
         Panel(
             "Failure rate of jobs",
             "Share of the completed jobs that failed or timed out; skipped and cancelled ones do not count as failed.",
             "percentunit",
-            [Query(failed(_JOBS, _ALL, "$window", conclusion="job_conclusion"), "failed")],
+            [Query(failed(_JOBS, _IN_BRANCH, "$window", conclusion="job_conclusion"), "failed")],
             thresholds=FAILURE_LIMITS,
             most=1,
         ),
         Panel(
             "Queue time",
-            "Time from a job's creation to its start on a runner. Of all branches.",
+            "Time from a job's creation to its start on a runner. Over all branches.",
             "s",
-            quantiles("promgithub_job_queue_seconds", _WORKFLOW, "$window"),
+            quantiles("promgithub_job_queue_seconds", _IN_WORKFLOW, "$window"),
         ),
         Panel(
             "Queue time by runner group (p90)",
-            "Nine of ten jobs waited at most so long. Of all branches.",
+            "90 % of the jobs waited at most this long. Over all branches.",
             "s",
             [
                 Query(
-                    quantile(0.9, "promgithub_job_queue_seconds", _WORKFLOW, "$window", "runner_group"),
+                    quantile(0.9, "promgithub_job_queue_seconds", _IN_WORKFLOW, "$window", "runner_group"),
                     "{{runner_group}}",
                 )
             ],
@@ -188,8 +194,8 @@ _OF_JOBS = Row(
             "Jobs by state",
             "Open jobs. *Queued* wait for a runner, *held back* for an approval, a gate or a concurrency limit.",
             "short",
-            by_state("job", _ALL),
-            Kind.STACK,
+            by_state("job", _IN_BRANCH),
+            PanelKind.STACK,
         ),
     ],
 )
@@ -197,12 +203,12 @@ _OF_JOBS = Row(
 WORKFLOW_DETAIL = Dashboard(
     "promgithub-workflow-detail",
     "Workflow detail",
-    "One workflow of one repository: its runs, its jobs, and what they wait for.",
+    "Runs and jobs of one workflow in one repository.",
     [_SUMMARY, _OF_RUNS, _OF_JOBS],
     [
-        Choice("repository", "repository", RUNS, single=True),
-        Choice("workflow", "workflow_name", f"{RUNS}{{{_REPOSITORY}}}", single=True),
-        Choice("branch", "branch", f"{RUNS}{{{_WORKFLOW}}}"),
+        Choice("repository", "repository", ENDED_RUNS, single=True),
+        Choice("workflow", "workflow_name", f"{ENDED_RUNS}{{{_IN_REPOSITORY}}}", single=True),
+        Choice("branch", "branch", f"{ENDED_RUNS}{{{_IN_WORKFLOW}}}"),
     ],
     window=True,
     since="now-24h",

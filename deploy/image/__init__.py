@@ -1,1 +1,1 @@
-"""What the image has beside the program."""
+"""Additional files of the container image."""

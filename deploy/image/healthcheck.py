@@ -1,6 +1,6 @@
-"""Ask the process in this container how it is: `python healthcheck.py /livez`, or `/readyz`. Exits with 1 if not well.
+"""Checks the process in this container: `python healthcheck.py /livez`, or `/readyz`. Exits with 1 if it fails.
 
-It stands alone, and is small, because it runs every few seconds.
+It runs every few seconds, so it imports nothing but the standard library.
 """
 
 import http.client
@@ -9,16 +9,16 @@ import sys
 from contextlib import suppress
 
 PORTS = (8081, 8082)
-"""The default admin ports of the roles: `ingest` and `standalone`, `processor`. One container has one of them."""
+"""The default admin ports: of `ingest` and `standalone`, and of `processor`. A container runs one of these."""
 
-TIMEOUT = 4.0
-"""Seconds for an answer; a readiness check takes 2 at most."""
+PROBE_TIMEOUT = 4.0
+"""Timeout of an answer, in seconds. A readiness check takes at most 2 s."""
 
 
 def answers(port: int, path: str) -> bool:
-    """Tell whether a path on a port is answered with 200."""
+    """Return whether a request to a port and path is answered with 200."""
     with suppress(OSError, http.client.HTTPException):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PROBE_TIMEOUT)
         connection.request("GET", path)
         return connection.getresponse().status == 200
     return False

@@ -1,4 +1,4 @@
-"""What was missed is recovered through GitHub's API: failed deliveries, and the state of runs and jobs.
+"""Recovery through GitHub's API: failed deliveries, and the states of runs and jobs.
 
-Why like this: docs/decisions/0013.
+docs/decisions/0013 explains the design.
 """

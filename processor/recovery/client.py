@@ -1,104 +1,57 @@
-"""GitHub's API: one request at a time, within the budget, with the patience that GitHub asks for."""
+"""Client of GitHub's API: sends one request at a time, and respects the rate limits."""
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import aiohttp
 import msgspec
-from gidgethub import HTTPException, sansio
-from gidgethub.aiohttp import GitHubAPI
+from gidgethub import HTTPException
 from gidgethub.apps import get_jwt
 from jwt.exceptions import PyJWTError
 
 from processor.recovery.limits import Budget, Pace, pause
-from processor.recovery.metrics import RecoveryMetrics
+from processor.recovery.recovery_metrics import RecoveryMetrics
 from processor.recovery.requests import APP, Request
+from processor.recovery.session import Session
 from shared.errors import GitHubRefused, GitHubUnavailable, NotOnGitHub, SettingsError
 from shared.logs import get_logger
 from shared.settings import PREFIX, ProcessorSettings
 
-API_VERSION = "2022-11-28"
-"""The version whose answers are understood; Enterprise Server speaks it too (GitHub docs, "API versions")."""
-
-TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10, sock_read=30)
-"""A delivery may hold 25 MB."""
+API_TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10, sock_read=30)
+"""The payload of a delivery may have 25 MB."""
 
 EARLY = 300.0
-"""Seconds before its end at which an installation's token is replaced; it lasts an hour (GitHub docs, "Generating an
-installation access token")."""
-
-REMEMBERED = 300
-"""Answers kept for conditional requests, a token's own each: 304 costs nothing of the limit (GitHub docs, "Best
-practices"), and an ETag holds for one token only (https://github.com/github/docs/issues/34689)."""
+"""An installation's token is replaced this many seconds before it expires. It is valid for one hour (GitHub docs,
+"Generating an installation access token")."""
 
 ATTEMPTS = 5
-"""How often a request is made that fails for no fault of its own."""
+"""Maximum number of attempts if a rate limit, a server error or the network makes a request fail."""
 
 FRESH = 60.0
-"""Seconds for which it is believed how much of the limit is left; another process may use the same token."""
+"""How long a reported rate limit is used, in seconds. Other processes may use the same token."""
 
 LONG = 30.0
-"""Seconds of waiting that are worth a line in the log."""
+"""Longer waits, in seconds, are logged."""
 
 _log = get_logger(__name__)
-
-_Remembered = tuple[str | None, str | None, Any, str | None]
 
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class _Memory(OrderedDict[str, _Remembered]):
-    """The last answers, for conditional requests."""
-
-    def __setitem__(self, url: str, remembered: _Remembered) -> None:
-        super().__setitem__(url, remembered)
-        self.move_to_end(url)
-        while len(self) > REMEMBERED:
-            self.popitem(last=False)
-
-
-class _Session(GitHubAPI):
-    """gidgethub with one credential, which reports what it was answered."""
-
-    def __init__(
-        self, client: aiohttp.ClientSession, heard: Callable[[int, Mapping[str, str]], None], **credential: Any
-    ) -> None:
-        super().__init__(client, "promgithub", **credential)
-        self._heard = heard
-        self._memory = _Memory()
-
-    async def _request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        headers = {**headers, "x-github-api-version": API_VERSION}
-        status, answered, content = await super()._request(method, url, headers, body)
-        self._heard(status, answered)
-        return status, answered, content
-
-    async def call(self, method: str, path: str, *, remember: bool) -> tuple[Any, str | None]:
-        """Return the decoded answer, and the address of the next page if there is one; one call at a time."""
-        self._cache = self._memory if remember else None
-        data: Any = b"" if method == "GET" else {}
-        answer, more, _ = await self._make_request(method, path, {}, data, sansio.accept_format())
-        return answer, more
-
-
 class _Installation(msgspec.Struct, frozen=True):
-    """An installation of an App."""
-
     id: int
 
 
 class _Token(msgspec.Struct, frozen=True):
-    """A token of an installation, and when it ends."""
+    """A token of an installation, and when it expires."""
 
     token: str
     expires_at: datetime
@@ -106,15 +59,15 @@ class _Token(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Credential:
-    """A session, and when (Unix s) its token ends; `name` says whose it is."""
+    """A session, and when (Unix s) its token expires; `name` identifies the credential."""
 
     name: str
-    session: _Session
+    session: Session
     ends: float = float("inf")
 
 
 class GitHub:
-    """A client of GitHub's API for as long as it is entered. Every method raises `GitHubError`."""
+    """A client of GitHub's API, used as a context manager. Every method raises `GitHubError`."""
 
     def __init__(
         self,
@@ -123,7 +76,7 @@ class GitHub:
         clock: Callable[[], float] = time.time,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """`clock` gives Unix seconds, and `sleep` lets some pass."""
+        """`clock` returns Unix seconds; `sleep` waits for a number of seconds."""
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
@@ -137,7 +90,7 @@ class GitHub:
         self._client: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        self._client = aiohttp.ClientSession(timeout=TIMEOUT)
+        self._client = aiohttp.ClientSession(timeout=API_TIMEOUT)
         return self
 
     async def __aexit__(
@@ -146,29 +99,29 @@ class GitHub:
         await self._client.close()
 
     async def get(self, request: Request) -> dict[str, Any]:
-        """Return an object. Raises `NotOnGitHub` if there is none that GitHub would show."""
+        """Return an object. Raises `NotOnGitHub` if it does not exist or the credential may not read it."""
         answer, _ = await self._asked("GET", request)
         if not isinstance(answer, dict):
-            raise GitHubUnavailable(f"{request.path}: GitHub answered with something that is no JSON object")
+            raise GitHubUnavailable(f"{request.path}: GitHub's answer is not a JSON object")
         return answer
 
     async def page(self, request: Request) -> tuple[Any, str | None]:
-        """Return a page, and the address of the next one if there is one."""
+        """Return a page and the URL of the next one, if there is one."""
         return await self._asked("GET", request)
 
     async def post(self, request: Request) -> Any:
-        """Ask for something to be done; return the answer."""
+        """Send a POST request; return the answer."""
         return (await self._asked("POST", request))[0]
 
     async def _asked(self, method: str, request: Request) -> tuple[Any, str | None]:
-        """Ask as whoever may see what the request is about."""
+        """Send a request with the credential for its scope. Renews an expired token once."""
         renewed = False
         while True:
             credential = await self._credential(request.scope)
             try:
                 return await self._patiently(method, request, credential)
             except HTTPException as error:
-                # A token that ends while we waited is no reason to give up.
+                # The token may have expired while the request waited.
                 if error.status_code == 401 and not self._settings.github_token and not renewed:
                     self._installations.pop(_owner(request.scope), None)
                     renewed = True
@@ -176,7 +129,7 @@ class GitHub:
                 raise _refusal(request, credential, error) from None
 
     async def _patiently(self, method: str, request: Request, credential: _Credential) -> tuple[Any, str | None]:
-        """Ask until there is an answer, or asking again would not help. Raises `HTTPException` if it is a refusal."""
+        """Send a request, with retries. Raises `HTTPException` if GitHub refuses it."""
         for attempt in range(1, ATTEMPTS + 1):
             failure = None
             try:
@@ -192,16 +145,16 @@ class GitHub:
             if seconds is None or attempt == ATTEMPTS:
                 break
             _log.warning(
-                "GitHub will be asked again",
+                "request to GitHub failed, retrying",
                 endpoint=request.endpoint,
                 reason=status or message,
                 pause_seconds=round(seconds, 1),
             )
             await self._sleep(seconds)
-        raise GitHubUnavailable(f"{request.path}: GitHub does not answer as it should ({status or message})")
+        raise GitHubUnavailable(f"{request.path}: the request to GitHub failed ({status or message})")
 
     async def _once(self, method: str, request: Request, credential: _Credential) -> tuple[Any, str | None]:
-        """Ask once, when it is our turn and the budget has room: somebody else may have taken that meanwhile."""
+        """Send a request once, as soon as the budget allows. Another task may use the budget up, so check it again."""
         while True:
             await self._room(credential)
             async with self._turn:
@@ -215,7 +168,6 @@ class GitHub:
         return await credential.session.call(method, request.path, remember=request.again)
 
     async def _room(self, credential: _Credential) -> None:
-        """Wait until the budget has room for another request."""
         budget = self._budget(credential.name)
         if credential.name != "app" and self._clock() - budget.heard_at > FRESH:
             await self._learn(credential)
@@ -225,13 +177,13 @@ class GitHub:
             await self._sleep(seconds)
 
     async def _learn(self, credential: _Credential) -> None:
-        """Ask what is left of the limit, which costs nothing of it; Enterprise Server may have none, and says 404."""
+        """Request the rate limit. This does not count against it. An Enterprise Server without limits answers 404."""
         self._budget(credential.name).heard_at = self._clock()
         try:
             async with self._turn:
                 await self._now("GET", Request("rate_limit", "/rate_limit", APP, ""), credential)
         except (HTTPException, aiohttp.ClientError, OSError, ValueError):
-            return  # whatever it is, the request itself will say
+            return  # the request itself reports the error
 
     def _heard(self, status: int, headers: Mapping[str, str]) -> None:
         endpoint, name = self._asking
@@ -246,12 +198,12 @@ class GitHub:
     def _budget(self, name: str) -> Budget:
         return self._budgets.setdefault(name, Budget(self._settings.github_api_budget))
 
-    # --- As whom ---
+    # --- Credentials ---
 
     async def _credential(self, scope: str) -> _Credential:
         token = self._settings.github_token
         if token is not None:
-            return self._kept("token", lambda: self._session(oauth_token=token.get_secret_value()))
+            return self._kept("token", lambda: self._token_session(token.get_secret_value()))
         if scope == APP:
             return self._app()
         kept = self._installations.get(_owner(scope))
@@ -262,53 +214,56 @@ class GitHub:
     def _app(self) -> _Credential:
         app_id, key = self._settings.github_app_id, self._settings.github_app_key
         if app_id is None or key is None:
-            raise SettingsError(f"{PREFIX}GITHUB_APP_ID: not set; only an App may ask that")
+            raise SettingsError(f"{PREFIX}GITHUB_APP_ID: not set; only an App may send this request")
+        sign = partial(get_jwt, app_id=app_id, private_key=key.get_secret_value())
         try:
-            get_jwt(app_id=app_id, private_key=key.get_secret_value())
+            sign()
         except (PyJWTError, ValueError, TypeError):
-            raise SettingsError(f"{PREFIX}GITHUB_APP_KEY: got no private key, takes the PEM text of one") from None
-        return self._kept("app", lambda: self._session(app_id=app_id, private_key=key.get_secret_value()))
+            raise SettingsError(f"{PREFIX}GITHUB_APP_KEY: not a private key; takes the PEM text of one") from None
+        return self._kept("app", lambda: self._session(lambda: {"jwt": sign()}))
 
     async def _installation(self, scope: str) -> _Credential:
         """Return a token of the App's installation on a repository or organisation."""
         place = f"/repos/{scope}" if "/" in scope else f"/orgs/{scope}"
         needs = "the App to be installed there"
         installation = await self.get(Request("installation", f"{place}/installation", APP, needs))
-        number = _understood(installation, _Installation).id
+        number = understood(installation, _Installation).id
         made = await self.post(Request("access_token", f"/app/installations/{number}/access_tokens", APP, needs))
-        token = _understood(made, _Token)
-        session = self._session(oauth_token=token.token)
+        token = understood(made, _Token)
+        session = self._token_session(token.token)
         return _Credential(f"installation {number}", session, token.expires_at.timestamp())
 
-    def _kept(self, name: str, make: Callable[[], _Session]) -> _Credential:
+    def _kept(self, name: str, make: Callable[[], Session]) -> _Credential:
         if name not in self._credentials:
             self._credentials[name] = _Credential(name, make())
         return self._credentials[name]
 
-    def _session(self, **credential: Any) -> _Session:
-        url = self._settings.github_api_url.get_secret_value()
-        return _Session(self._client, self._heard, base_url=url, **credential)
+    def _token_session(self, token: str) -> Session:
+        return self._session(lambda: {"oauth_token": token})
+
+    def _session(self, authorize: Callable[[], Mapping[str, str]]) -> Session:
+        return Session(self._client, self._settings.github_api_url.get_secret_value(), self._heard, authorize)
 
 
-def _understood(answer: Any, kind: type[_Kind]) -> _Kind:
-    """Return an answer as what it should be. Raises `GitHubUnavailable` if it is not."""
+def understood(answer: Any, kind: type[_Kind]) -> _Kind:
+    """Convert an answer to its type. Raises `GitHubUnavailable` if it does not fit."""
     try:
         return msgspec.convert(answer, kind)
     except msgspec.ValidationError as error:
-        raise GitHubUnavailable(f"GitHub answered with something unknown ({error})") from error
+        raise GitHubUnavailable(f"GitHub's answer does not have the documented form ({error})") from error
 
 
 def _owner(scope: str) -> str:
-    """Return the account that an App is installed on, once for all of its repositories."""
+    """Return the account of a repository or organisation. An App has one installation per account."""
     return scope.partition("/")[0]
 
 
 def _refusal(request: Request, credential: _Credential, error: HTTPException) -> GitHubRefused:
-    """Return what to tell an operator, who has to know what is missing."""
+    """Return the error for the operator. It names the missing permission."""
     status = int(error.status_code)
     if status == 401:
         wrong = "GITHUB_TOKEN" if credential.name == "token" else "GITHUB_APP_ID or GITHUB_APP_KEY"
-        return GitHubRefused(f"{PREFIX}{wrong}: GitHub does not take it (401); is it right, and has it not expired?")
+        return GitHubRefused(f"{PREFIX}{wrong}: GitHub does not accept it (401); check the value and its expiry date")
     accepted = error.headers.get("x-accepted-github-permissions")
     said = f"; GitHub says: {accepted}" if accepted else ""
     message = f"{request.path}: GitHub answers {status} ({error}); needs {request.needs}{said}"

@@ -1,7 +1,7 @@
-"""Which of the deliveries that GitHub lists are missing here. Pure.
+"""Finds the missing deliveries in GitHub's list of deliveries. Pure.
 
-What GitHub lists: https://docs.github.com/en/rest/repos/webhooks#list-deliveries-for-a-repository-webhook. An item is
-an *attempt*; the attempts to deliver one event share its GUID. The procedure is that of GitHub's own scripts
+The list: https://docs.github.com/en/rest/repos/webhooks#list-deliveries-for-a-repository-webhook. An item is an
+*attempt*; all attempts to deliver one event have its GUID. GitHub's own scripts use the same procedure
 (https://docs.github.com/en/webhooks/using-webhooks/automatically-redelivering-failed-deliveries-for-a-repository-webhook).
 """
 
@@ -12,16 +12,18 @@ from uuid import UUID
 
 import msgspec
 
-from processor.events import COUNTED
-from processor.payloads import Timestamp, milliseconds
+from processor.counting.events import COUNTED
+from processor.counting.payloads import Timestamp, milliseconds
 from shared.delivery import RECOVERED, Delivery, parse_guid
+from shared.errors import PoisonError
+from shared.hosts import parse_host
 
-MOST = 100_000
-"""Events that are gathered at a time; what is left is found the next time, when these have been counted."""
+MOST_EVENTS = 100_000
+"""Maximum number of events in one run. The next run finds the others, because these have then been counted."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """An attempt to deliver, as GitHub lists it; its `id` is not that of the event."""
+    """An item of GitHub's list. Its `id` identifies the attempt, not the event."""
 
     id: int
     guid: str
@@ -32,13 +34,13 @@ class Attempt(msgspec.Struct, frozen=True):
 
     @property
     def succeeded(self) -> bool:
-        """Whether the receiver took it."""
+        """Whether the receiver answered with success."""
         return self.status == "OK" or 200 <= (self.status_code or 0) < 300
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An event that no attempt so far could hand over; `number` is that of the latest attempt, `at` in Unix ms."""
+    """An event whose attempts have all failed; `number` and `at` (Unix ms) are those of the latest attempt."""
 
     number: int
     guid: UUID
@@ -48,7 +50,7 @@ class Failure:
 
 @dataclass(slots=True)
 class Listing:
-    """What a hook's list says of the events after some moment, gathered page by page."""
+    """The events of a hook since a time (`since`, Unix ms), collected page by page."""
 
     since: int
     attempts: int = 0
@@ -58,9 +60,9 @@ class Listing:
     succeeded: set[UUID] = field(default_factory=set)
 
     def add(self, page: Sequence[Attempt], known: Collection[UUID]) -> bool:
-        """Add a page, the newest first; return whether what is on the next one can still be after that moment.
+        """Add a page, newest attempt first; return whether the next page may have attempts after `since`.
 
-        `known` are the events on the page that have been counted.
+        `known` has the events on the page that have been counted.
         """
         for attempt in page:
             at = milliseconds(attempt.delivered_at) or 0
@@ -68,11 +70,11 @@ class Listing:
                 return False
             self.newest = max(self.newest, at)
             self._add(attempt, at, known)
-        self.cut_short = len(self.failures) + len(self.succeeded) >= MOST
+        self.cut_short = len(self.failures) + len(self.succeeded) >= MOST_EVENTS
         return bool(page) and not self.cut_short
 
     def missing(self) -> list[Failure]:
-        """Return the events that failed and count for something here, the oldest first: GitHub soon forgets them."""
+        """Return the failed events of counted kinds, the oldest first, because GitHub deletes those first."""
         return sorted((one for guid, one in self.failures.items() if guid not in self.succeeded), key=lambda f: f.at)
 
     def _add(self, attempt: Attempt, at: int, known: Collection[UUID]) -> None:
@@ -84,7 +86,7 @@ class Listing:
             return
         if attempt.succeeded:
             self.succeeded.add(guid)
-        elif guid not in self.failures:  # the first to be listed is the latest
+        elif guid not in self.failures:  # the first one in the list is the latest
             self.failures[guid] = Failure(attempt.id, guid, attempt.event, at)
 
 
@@ -109,20 +111,29 @@ class _Detail(msgspec.Struct, frozen=True):
     request: _Request
 
 
-def recovered(detail: Mapping[str, Any], hook_id: str | None, target_type: str, now: int) -> Delivery:
-    """Return the delivery in GitHub's account of an attempt, as received at `now` (Unix ms).
+def recovered(
+    detail: Mapping[str, Any], hook_id: str | None, target_type: str, now: int, *, host: str | None
+) -> Delivery:
+    """Return the delivery in the REST API object of an attempt, as received at `now` (Unix ms).
 
-    It came from GitHub itself over TLS, so there is no signature to check. Raises `msgspec.ValidationError`.
+    `host` is the result of `shared.hosts.enterprise_host` for the API. It is used if the object does not contain the
+    header. GitHub sent the object over TLS, so no signature is checked. Raises `PoisonError`.
     """
-    told = msgspec.convert(detail, _Detail)
-    headers = {name.lower(): str(value) for name, value in told.request.headers.items()}
+    try:
+        told = msgspec.convert(detail, _Detail)
+        body = msgspec.json.encode(told.request.payload)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        # Python's JSON decoder accepts what msgspec cannot encode, such as unpaired surrogates.
+        raise PoisonError("undecodable", f"GitHub's object of a delivery: {type(error).__name__}") from error
+    headers = {name.lower(): str(value) for name, value in told.request.headers.items() if value is not None}
     return Delivery(
         told.guid,
         told.event,
-        msgspec.json.encode(told.request.payload),
+        body,
         now,
         headers.get("x-github-hook-id", hook_id),
         target_type,
         headers.get("x-github-hook-installation-target-id"),
         RECOVERED,
+        parse_host(headers.get("x-github-enterprise-host", "")) or host,
     )

@@ -1,17 +1,17 @@
-"""What a request to GitHub's API is, before anybody makes it."""
+"""The description of a request to GitHub's API."""
 
 from dataclasses import dataclass
 
 APP = ""
-"""The scope of what a GitHub App asks as itself, and not as one of its installations."""
+"""The scope of requests that a GitHub App sends as itself, and not as one of its installations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request: a word for metrics, the path or URL, for whom, and which permission it takes.
+    """A request: the label value `endpoint`, the path or URL, the scope, and the permission that it needs.
 
-    `scope` is the repository (`acme/gears`) or organisation (`acme`) that it is about, or `APP`. `again`: whether the
-    same is asked again and again, so that it pays to remember the answer.
+    `scope` is the repository (`acme/gears`) or organisation (`acme`) of the request, or `APP`. `again` is True if the
+    same request is sent repeatedly. Its answer is then cached for conditional requests.
     """
 
     endpoint: str

@@ -1,42 +1,42 @@
-"""Recovery as a whole: what the commands do once, and a processor with the lease does by itself."""
+"""The entry points of recovery. The commands run it once; the processor with the lease runs it periodically."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from processor import lease as leases
-from processor.lease import Lease
+from processor.chores import Chore, Supervisor
+from processor.counting.events import Policy
 from processor.metrics import WorkerMetrics
 from processor.recovery.client import GitHub
+from processor.recovery.exclusive import run_exclusively
 from processor.recovery.hooks import parse_hook
-from processor.recovery.metrics import RecoveryMetrics
-from processor.recovery.reconcile import Corrections, Reconcile
-from processor.recovery.redeliver import Outcome, Redeliver
-from processor.recovery.turn import alone
-from processor.series import BranchPolicy
+from processor.recovery.reconciliation import Corrections, Reconcile
+from processor.recovery.recovery_metrics import RecoveryMetrics
+from processor.recovery.redelivery import HookOutcome, Redelivery
+from processor.recovery.runner_lists import parse_runner_lists
+from processor.recovery.runners import AskRunners, RunnerGauge
 from processor.store import Store
-from processor.store.engine import describe, is_failure
-from shared.broker import Publisher
-from shared.errors import GitHubError, PromgithubError, SettingsError
+from processor.store.lease import RECONCILE, REDELIVER, Lease
+from shared.brokers.interface import Publisher
+from shared.errors import GitHubError, SettingsError
+from shared.hosts import enterprise_host
 from shared.logs import get_logger
 from shared.settings import PREFIX, ProcessorSettings, split_list
-from shared.waiting import is_set_within, unless
 
 REDELIVER_INTERVAL = 300.0
-"""Seconds between looks for failed deliveries."""
+"""How often failed deliveries are recovered, in seconds."""
 
 RECONCILE_INTERVAL = 600.0
-"""Seconds between looks for what seems stuck."""
+"""How often open runs and jobs are reconciled, in seconds."""
 
-LEADER_INTERVAL = 2.0
-"""Seconds between looks whether this processor is to do it."""
+RUNNERS_INTERVAL = 60.0
+"""How often GitHub is asked for the runners, in seconds."""
 
 _log = get_logger(__name__)
 
 
 def check_configured(settings: ProcessorSettings) -> None:
-    """Raise `SettingsError` if there is nothing to ask GitHub as."""
+    """Raise `SettingsError` if neither a token nor an App is configured."""
     if not configured(settings):
         raise SettingsError(
             f"{PREFIX}GITHUB_TOKEN: not set; takes a token, or {PREFIX}GITHUB_APP_ID and {PREFIX}GITHUB_APP_KEY_FILE"
@@ -44,74 +44,99 @@ def check_configured(settings: ProcessorSettings) -> None:
 
 
 def configured(settings: ProcessorSettings) -> bool:
-    """Return whether there is anything to ask GitHub as."""
+    """Return whether a token or an App is configured."""
     return bool(settings.github_token or settings.github_app_id)
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What recovery works with; `holder` names this process, differently from every other."""
+class RecoveryContext:
+    """The dependencies of recovery; `holder` is the unique name of this process."""
 
     settings: ProcessorSettings
+    policy: Policy
     store: Store
     publisher: Publisher
     holder: str
 
 
 class Recovery:
-    """Recovers, at most one of each kind at a time over all processes."""
+    """Runs recoveries. Over all processes, at most one recovery of each kind runs at a time."""
 
-    def __init__(self, surroundings: Surroundings, github: GitHub) -> None:
-        """`github` is entered already."""
-        self._settings = surroundings.settings
-        self._store = surroundings.store
-        self._publisher = surroundings.publisher
-        self._holder = surroundings.holder
+    def __init__(self, context: RecoveryContext, github: GitHub) -> None:
+        """`github` must already be entered."""
+        self._settings = context.settings
+        self._policy = context.policy
+        self._store = context.store
+        self._publisher = context.publisher
+        self._holder = context.holder
         self._github = github
+        self._host = enterprise_host(self._settings.github_api_url.get_secret_value())
         self._hooks = [parse_hook(hook) for hook in split_list(self._settings.github_hooks)]
 
-    async def redeliver(self, *, dry_run: bool = False, via_github: bool = False) -> list[Outcome]:
-        """Recover failed deliveries; see `Redeliver`. Raises `PromgithubError`, or what `is_failure` recognises."""
-        lease = Lease(self._store, self._holder, name=leases.REDELIVER)
-        work = Redeliver(self._github, self._store, self._publisher, lease, dry_run=dry_run, via_github=via_github)
-        return await alone(self._store, lease, partial(work.run, self._hooks))
+    async def redeliver(self, *, dry_run: bool = False, via_github: bool = False) -> list[HookOutcome]:
+        """Recover failed deliveries; see `Redelivery`. Raises `PromgithubError`."""
+        lease = Lease(self._store, self._holder, name=REDELIVER)
+        work = Redelivery(
+            self._github,
+            self._store,
+            self._publisher,
+            lease,
+            host=self._host,
+            dry_run=dry_run,
+            via_github=via_github,
+        )
+        return await run_exclusively(self._store, lease, partial(work.run, self._hooks))
 
-    async def reconcile(self) -> Corrections:
-        """Ask about what looks stuck; see `Reconcile`. Raises `PromgithubError`, or what `is_failure` recognises."""
-        lease = Lease(self._store, self._holder, name=leases.RECONCILE)
+    async def reconcile(self, *, dry_run: bool = False) -> Corrections:
+        """Ask about what looks stuck; see `Reconcile`. Raises `PromgithubError`."""
+        lease = Lease(self._store, self._holder, name=RECONCILE)
         work = Reconcile(
             self._github,
             self._store,
             self._publisher,
             lease,
-            branches=BranchPolicy(self._settings.branches),
+            host=self._host,
+            policy=self._policy,
             after=self._settings.reconcile_after,
+            dry_run=dry_run,
         )
-        return await alone(self._store, lease, work.run)
+        return await run_exclusively(self._store, lease, work.run)
 
 
 class RecoveryService:
-    """Recovers again and again while this processor holds the lease of the exporter."""
+    """Runs recoveries, and asks for the runners, periodically while this processor holds the exporter's lease."""
 
-    def __init__(self, surroundings: Surroundings, leader: Lease, metrics: WorkerMetrics) -> None:
-        """`leader` is the exporter's lease."""
-        self._surroundings = surroundings
+    def __init__(self, context: RecoveryContext, leader: Lease, metrics: WorkerMetrics, runners: RunnerGauge) -> None:
+        """`leader` is the exporter's lease; `runners` is updated as long as it is held."""
+        self._context = context
         self._leader = leader
+        self._runners = runners
+        self._supervisor = Supervisor(leader, metrics, context.store.outage)
         self._worker_metrics = metrics
         self._metrics = RecoveryMetrics(metrics.registry)
 
     async def keep(self, stop: asyncio.Event) -> None:
-        """Recover at the intervals until `stop` is set; do nothing if there is nothing to ask GitHub as."""
-        settings = self._surroundings.settings
+        """Run the chores at their intervals until `stop` is set. Does nothing without a token or an App."""
+        settings = self._context.settings
         if not configured(settings):
             return
         async with GitHub(settings, self._metrics) as github, asyncio.TaskGroup() as tasks:
-            recovery = Recovery(self._surroundings, github)
+            recovery = Recovery(self._context, github)
+            chores = [Chore("reconcile", RECONCILE_INTERVAL, partial(self._reconcile, recovery))]
             if settings.github_hooks:
-                self._metrics.expect("redeliver")
-                tasks.create_task(self._every(REDELIVER_INTERVAL, partial(self._redeliver, recovery), stop))
-            self._metrics.expect("reconcile")
-            tasks.create_task(self._every(RECONCILE_INTERVAL, partial(self._reconcile, recovery), stop))
+                chores.append(Chore("redeliver", REDELIVER_INTERVAL, partial(self._redeliver, recovery)))
+            for chore in chores:
+                self._metrics.expect(chore.name)
+            if settings.github_runners:
+                chores.append(self._runners_chore(github))
+            for chore in chores:
+                tasks.create_task(self._supervisor.keep(chore, stop))
+
+    def _runners_chore(self, github: GitHub) -> Chore:
+        settings, classes = self._context.settings, self._context.policy.runners
+        lists = parse_runner_lists(split_list(settings.github_runners))
+        ask = AskRunners(github, lists, classes, self._leader, settings.max_series)
+        return Chore("runners", RUNNERS_INTERVAL, partial(self._runners.update, ask))
 
     async def _redeliver(self, recovery: Recovery) -> None:
         outcomes = await recovery.redeliver()
@@ -129,23 +154,6 @@ class RecoveryService:
             _log.info("reconciled", asked=corrections.asked, corrected=corrections.corrected)
         _raise_first(corrections.errors)
         self._metrics.success("reconcile")
-
-    async def _every(self, interval: float, task: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            leads = self._leader.held
-            if leads:
-                await unless(stop, self._attempt(task))
-            await is_set_within(stop, interval if leads else LEADER_INTERVAL)
-
-    async def _attempt(self, task: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await task()
-        except PromgithubError as error:
-            _log.warning("recovery has not come to its end; it goes on later", error=str(error))
-        except Exception as error:
-            if not is_failure(error):
-                raise
-            _log.warning("recovery has not come to its end; it goes on later", error=describe(error))
 
 
 def _raise_first(errors: "list[GitHubError | None] | list[GitHubError]") -> None:

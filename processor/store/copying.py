@@ -1,26 +1,30 @@
-"""Moving a store to another database, with every figure as it was."""
+"""Copying a store to another database."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from sqlalchemy import Table, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from processor.store.engine import transaction
 from processor.store.tables import leases, locks, metadata
+from processor.store.translation import translated
 from shared.errors import StoreError
 
-CHUNK = 1000
-"""Rows that are read and written at once."""
+COPY_CHUNK = 1000
+"""Number of rows that are read and written at once."""
 
 COPIED = [table for table in metadata.sorted_tables if table not in {leases, locks}]
-"""Every table that holds what was counted; leases and locks belong to a database."""
+"""All tables except leases and locks, which are valid only in their own database."""
 
 
 async def copy(source: AsyncEngine, target: AsyncEngine) -> AsyncIterator[tuple[str, int]]:
-    """Copy every row in one transaction of the target; yield each table's name and how many rows it had.
+    """Copy every row in one transaction of the target; yield the name and the number of rows of each table.
 
-    Both must have this release's schema. Raises `StoreError` if the target has rows: copies do not mix.
+    Both must have this release's schema. Raises `StoreError` if the target has rows: copies do not mix;
+    `StoreUnavailable` and `StoreRefused`.
     """
-    async with source.connect() as reading, target.begin() as writing:
+    async with transaction(source) as reading, transaction(target) as writing:
         for table in COPIED:
             if await writing.scalar(select(func.count()).select_from(table)):
                 raise StoreError(f"the target's table {table.name} has rows; takes an empty database")
@@ -30,8 +34,14 @@ async def copy(source: AsyncEngine, target: AsyncEngine) -> AsyncIterator[tuple[
 
 async def _copy_table(table: Table, reading: AsyncConnection, writing: AsyncConnection) -> int:
     copied = 0
-    rows = await reading.stream(select(table))
-    async for chunk in rows.mappings().partitions(CHUNK):
-        await writing.execute(insert(table), [dict(row) for row in chunk])
+    async for chunk in _chunks(table, reading):
+        await writing.execute(insert(table), chunk)
         copied += len(chunk)
     return copied
+
+
+async def _chunks(table: Table, reading: AsyncConnection) -> AsyncIterator[list[dict[str, Any]]]:
+    with translated(reading.engine.url):  # here, as the transaction of the target is the inner one
+        rows = await reading.stream(select(table))
+        async for chunk in rows.mappings().partitions(COPY_CHUNK):
+            yield [dict(row) for row in chunk]

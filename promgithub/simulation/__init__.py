@@ -1,1 +1,1 @@
-"""A load generator that is also a proof: it plays a history of CI, knows the truth about it, and compares."""
+"""A load generator that also checks the metrics: it simulates CI, and knows the expected value of every metric."""

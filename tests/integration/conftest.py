@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.servers.postgres import fresh_database
-from tests.worker import Worker, worker
+from tests.support.servers.postgres import fresh_database
+from tests.support.worker import Worker, worker
 
 
 @pytest_asyncio.fixture(params=["postgresql", "sqlite"])

@@ -1,27 +1,29 @@
-"""What `shared.broker` promises, asked of each adapter."""
+"""The promises of `shared.brokers.interface`, tested with each adapter."""
 
 import asyncio
 import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from shared.broker import Batch, Broker, Consumer
+from shared.brokers.interface import NOTHING_HELD, Batch, Broker, Consumer, Held
+from shared.brokers.rabbitmq import RabbitBroker, Topology
+from shared.brokers.spool import SpoolBroker
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, QueueFull
-from shared.rabbitmq import RabbitBroker, Topology
-from shared.spool import SpoolBroker
+from shared.settings import SPOOL_MAX_BYTES
 
 SOON = 10.0
 AT_ONCE = 1.0
 A_MOMENT = 0.3
 NO_LINGER = 0.0
+MAX_HELD_BYTES = 4_000_000
 
 OpenBroker = Callable[[], Awaitable[Broker]]
 
@@ -32,8 +34,10 @@ def make_broker(
 ) -> Callable[[int], Broker]:
     """Give a function that makes a broker of each kind in turn, on the same queue of so many deliveries each time."""
     makers: dict[str, Callable[[int], Broker]] = {
-        "rabbitmq": lambda size: RabbitBroker(amqp_url, Topology(queue_name, size, 20), "test"),
-        "spool": lambda size: SpoolBroker(tmp_path / "spool", size, 20),
+        "rabbitmq": lambda size: RabbitBroker(
+            amqp_url, Topology(queue_name, size, 20), "test", max_held_bytes=MAX_HELD_BYTES
+        ),
+        "spool": lambda size: SpoolBroker(tmp_path / "spool", size, 20, SPOOL_MAX_BYTES, max_held_bytes=MAX_HELD_BYTES),
     }
     return makers[request.param]
 
@@ -58,9 +62,7 @@ async def broker(open_broker: OpenBroker) -> Broker:
 
 async def started(broker: Broker) -> Broker:
     await broker.start()
-    async with asyncio.timeout(SOON):
-        while not broker.available:  # noqa: ASYNC110 - the interface has no event for it
-            await asyncio.sleep(0.01)
+    assert await broker.ready_within(SOON)
     return broker
 
 
@@ -107,11 +109,78 @@ def ids(given: Iterable[Delivery]) -> list[str]:
     return sorted(one.id for one in given)
 
 
+# --- What is held ---
+
+
+async def test_what_consumers_hold_is_known_until_it_is_acked(broker: Broker) -> None:
+    old, young = deliveries(2)
+    await publish_all(broker, [replace(young, received_at=old.received_at + 5000), old])
+    consumer = await broker.consume(10)
+    assert (await broker.depths()).ready + broker.held.deliveries == 2
+    batches = consumer.batches(10, A_MOMENT)
+    held = await next_batch(batches)
+    while len(held.deliveries) < 2:
+        await held.ack()
+        held = await next_batch(batches)
+
+    assert broker.held == Held(2, old.received_at)
+
+    await held.ack()
+    waiting = asyncio.create_task(next_batch(batches))
+    async with asyncio.timeout(SOON):
+        while broker.held != NOTHING_HELD:  # noqa: ASYNC110 - no event says so
+            await asyncio.sleep(0.01)
+    await consumer.stop()
+    with suppress(StopAsyncIteration):
+        await waiting
+
+
+async def test_the_payloads_that_are_held_are_limited_in_bytes_and_all_arrive(broker: Broker) -> None:
+    large = [delivery(bytes(900_000)) for _ in range(12)]
+    taken: set[str] = set()
+    sizes: list[int] = []
+    holding = 0
+
+    async def work(consumer: Consumer) -> None:
+        nonlocal holding
+        async for batch in consumer.batches(100, A_MOMENT):
+            size = sum(len(one.body) for one in batch.deliveries)
+            holding += size
+            sizes.append(holding)
+            await asyncio.sleep(A_MOMENT)
+            holding -= size
+            await batch.ack()
+            taken.update(one.id for one in batch.deliveries)
+
+    consumers = [await broker.consume(100), await broker.consume(100)]
+    async with asyncio.TaskGroup() as tasks:
+        for consumer in consumers:
+            tasks.create_task(work(consumer))
+        await publish_all(broker, large)
+        async with asyncio.timeout(60):
+            while len(taken) < len(large):  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(0.05)
+        for consumer in consumers:
+            await consumer.stop()
+
+    assert max(sizes) <= MAX_HELD_BYTES + len(large[0].body)
+    assert taken == {one.id for one in large}
+
+
+async def test_a_delivery_that_is_larger_than_all_that_may_be_held_arrives_alone(broker: Broker) -> None:
+    huge, small = delivery(bytes(MAX_HELD_BYTES + 1)), delivery()
+    await publish_all(broker, [huge, small])
+
+    taken = await take(await broker.consume(10), 2)
+
+    assert ids(taken) == ids([huge, small])
+
+
 # --- Publishing ---
 
 
 async def test_a_delivery_arrives_as_it_was_published(broker: Broker) -> None:
-    published = replace(delivery(), source="recovered")
+    published = replace(delivery(), source="recovered", host="ghes.example.com")
 
     await broker.publish(published)
 
@@ -202,6 +271,21 @@ async def test_closing_waits_for_what_is_on_its_way(open_broker: OpenBroker) -> 
     assert (await (await open_broker()).depths()).ready == 100
 
 
+async def test_a_broker_is_ready_once_it_has_started_and_until_it_is_closed(
+    make_broker: Callable[[int], Broker],
+) -> None:
+    broker = make_broker(10)
+    assert not await broker.ready_within(A_MOMENT)
+
+    waiting = asyncio.create_task(broker.ready_within(SOON))
+    await broker.start()
+    assert await waiting
+    assert broker.available
+
+    await broker.close()
+    assert not await broker.ready_within(A_MOMENT)
+
+
 async def test_a_closed_broker_takes_nothing(broker: Broker) -> None:
     await broker.close()
 
@@ -216,7 +300,7 @@ async def test_a_closed_broker_takes_nothing(broker: Broker) -> None:
 async def test_a_batch_holds_no_more_than_its_size_and_all_arrive_in_order(broker: Broker) -> None:
     published = deliveries(7)
     await publish_all(broker, published)
-    batches = (await broker.consume(100)).batches(3, A_MOMENT)
+    batches = (await broker.consume(100)).batches(3, AT_ONCE)
 
     taken = []
     for _ in range(3):
@@ -237,7 +321,7 @@ async def test_a_full_batch_does_not_linger(broker: Broker) -> None:
     assert time.monotonic() - began < AT_ONCE
 
 
-async def test_a_delivery_waits_for_company_but_not_for_long(broker: Broker) -> None:
+async def test_a_delivery_waits_for_others_at_most_linger_seconds(broker: Broker) -> None:
     batches = (await broker.consume(100)).batches(10, 2 * A_MOMENT)
     waiting = asyncio.create_task(next_batch(batches))
     began = time.monotonic()
@@ -368,7 +452,7 @@ async def test_after_stop_what_had_arrived_is_yielded_and_the_iterator_ends(brok
     published = deliveries(5)
     await publish_all(broker, published)
     consumer = await broker.consume(10)
-    await asyncio.sleep(A_MOMENT)
+    await asyncio.sleep(2 * AT_ONCE)
 
     await consumer.stop()
     await broker.publish(delivery())

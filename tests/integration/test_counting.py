@@ -1,14 +1,20 @@
-"""Batches on a real database: exactly once, poison apart, within bounds."""
+"""Batches on a real database: each delivery counts once, poison becomes a dead letter, MAX_SERIES is respected."""
 
 import asyncio
 import random
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import BigInteger, TypeDecorator, bindparam, select, text
 
-from processor.series import LABEL_LENGTH, OVERFLOW
-from tests import builders, figures
-from tests.worker import Worker, worker
+from processor.counting.ci_metrics import OVERFLOW
+from processor.counting.fold import News
+from processor.counting.jobs import JOBS
+from processor.counting.label_values import LABEL_LENGTH
+from processor.counting.subjects import Rows
+from processor.store import store
+from processor.store.batch import BatchTransaction
+from tests.support import builders, figures
+from tests.support.worker import Worker, worker
 
 GUID = "72d3162e-cc78-11e3-81ab-4c9367dc0958"
 
@@ -85,6 +91,38 @@ async def test_what_the_database_refuses_is_found_by_splitting_and_becomes_a_dea
     assert figures.total(await counting.figures(), "promgithub_job_queued") == 29
 
 
+class Buggy(TypeDecorator[int]):
+    """A type that has a bug: it cannot pass any value to the driver."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: object) -> int:
+        raise AttributeError(f"{dialect} {value}")
+
+
+class BuggyTransaction(BatchTransaction):
+    """A transaction that has a bug, which one job meets."""
+
+    async def load(self, news: News) -> Rows:
+        """Fail for job 13, in SQLAlchemy, before the driver has the statement."""
+        if any(getattr(key, "job_id", None) == 13 for key in news.get(JOBS.name, {})):
+            await self._connection.execute(select(bindparam("value", 13, Buggy())))
+        return await super().load(news)
+
+
+async def test_a_bug_that_one_delivery_meets_costs_that_delivery_and_is_not_tried_for_ever(
+    counting: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "BatchTransaction", BuggyTransaction)
+    deliveries = [builders.delivery(builders.job(i)) for i in range(20)]
+    batch = await counting.count(deliveries)
+    assert batch.dead == [(deliveries[13], "refused")]
+    assert figures.total(await counting.figures(), "promgithub_job_queued") == 19
+    retries = [f for f in counting.metrics.registry.collect() if f.name == "promgithub_event_retries"]
+    assert [sample.value for sample in retries[0].samples if sample.name.endswith("_total") and sample.value] == []
+
+
 async def test_unknown_events_are_acknowledged_and_counted_as_other(counting: Worker) -> None:
     batch = await counting.count(
         [builders.delivery({"a": 1}, event="star"), builders.delivery({"a": 1}, event="brand_new_event")]
@@ -109,7 +147,7 @@ async def test_label_values_survive_whatever_they_contain(counting: Worker, name
     counted = await counting.figures()
     labels = {"repository": "acme/gears", "branch": "main", "workflow_name": name}
     assert figures.value(counted, "promgithub_workflow_queued", **labels) == 1
-    assert figures.value(counted, "promgithub_job_in_progress", **labels) == 1
+    assert figures.value(counted, "promgithub_job_in_progress", runner_class="ubuntu-latest", **labels) == 1
 
 
 async def test_nul_and_endless_text_are_made_storable(counting: Worker) -> None:
@@ -141,10 +179,10 @@ async def test_a_gauge_shows_zero_after_its_last_run_and_job_closed(counting: Wo
     )
     counted = await counting.figures(ages=True)
     labels = {"repository": "acme/gears", "branch": "main", "workflow_name": "build"}
-    for subject in ("workflow", "job"):
+    for subject, pool in (("workflow", {}), ("job", {"runner_class": "ubuntu-latest"})):
         for phase in ("queued", "waiting", "in_progress"):
-            assert figures.value(counted, f"promgithub_{subject}_{phase}", **labels) == 0
-        label = {f"{subject}_status": "queued"}
+            assert figures.value(counted, f"promgithub_{subject}_{phase}", **labels, **pool) == 0
+        label = {f"{subject}_status": "queued", **pool}
         age = figures.value(counted, f"promgithub_{subject}_oldest_age_seconds", repository="acme/gears", **label)
         assert age == 0
 
@@ -163,7 +201,7 @@ async def test_the_oldest_age_counts_from_creation_while_queued_and_from_the_sta
     counted = await counting.figures(ages=True)
 
     def age(status: str) -> float:
-        labels = {"repository": "acme/gears", "job_status": status}
+        labels = {"repository": "acme/gears", "job_status": status, "runner_class": "ubuntu-latest"}
         return figures.value(counted, "promgithub_job_oldest_age_seconds", **labels)
 
     assert age("queued") - age("in_progress") == pytest.approx(90)
@@ -175,6 +213,55 @@ async def test_an_earlier_attempt_left_open_is_closed_by_a_later_one(counting: W
     counted = await counting.figures()
     assert figures.total(counted, "promgithub_workflow_in_progress") == 1
     assert figures.total(counted, "promgithub_workflow_reruns_total") == 1
+
+
+@pytest.mark.parametrize("run_first", [False, True])
+async def test_open_jobs_of_a_fork_are_on_no_branch_of_ours_as_soon_as_the_run_is_known(
+    counting: Worker, run_first: bool
+) -> None:
+    of_fork = [builders.delivery(builders.job()), builders.delivery(builders.run(head_repository=builders.FORK))]
+    own = builders.delivery(builders.job(2, run_id=2))
+    await counting.count([own])
+    for delivery in reversed(of_fork) if run_first else of_fork:
+        await counting.count([delivery])
+    counted = await counting.figures()
+    assert figures.total(counted, "promgithub_job_queued", branch="other") == 1
+    assert figures.total(counted, "promgithub_job_queued", branch="main") == 1
+    ended = builders.job(status="completed", conclusion="success", started=7, completed=67, runner=5)
+    await counting.count([builders.delivery(ended)])
+    counted = await counting.figures()
+    names = {"repository": "acme/gears", "branch": "other", "workflow_name": "build"}
+    assert figures.value(counted, "promgithub_job_queued", **names, runner_class="ubuntu-latest") == 0
+    assert figures.value(counted, "promgithub_job_duration_seconds_count", **names, job_conclusion="success") == 1
+
+
+async def test_a_job_and_the_run_of_its_fork_counted_at_the_same_time_leave_it_on_no_branch_of_ours(
+    store_url: str,
+) -> None:
+    async with worker(store_url) as one, worker(store_url) as other:
+        for number in range(1, 21):
+            job = builders.job(number, run_id=number)
+            run = builders.run(number, head_repository=builders.FORK)
+            await asyncio.gather(one.count([builders.delivery(job)]), other.count([builders.delivery(run)]))
+        counted = await one.figures()
+        assert figures.total(counted, "promgithub_job_queued", branch="other") == 20
+        assert figures.total(counted, "promgithub_job_queued", branch="main") == 0
+
+
+async def test_a_null_subject_is_acknowledged_and_no_dead_letter(counting: Worker) -> None:
+    bodies = {event: {"action": "completed", event: None} for event in ("workflow_run", "workflow_job", "pull_request")}
+    batch = await counting.count(builders.delivery(body, event=event) for event, body in bodies.items())
+    assert batch.dead == []
+    assert figures.total(await counting.figures(), "promgithub_anomaly_total", kind="null_subject") == 3
+
+
+async def test_pushes_of_a_merge_queue_are_on_the_page_as_ignored(counting: Worker) -> None:
+    ref = f"refs/heads/{builders.MERGE_QUEUE_BRANCH}"
+    await counting.count([builders.delivery(builders.push(3, ref=ref))])
+    counted = await counting.figures()
+    assert figures.value(counted, "promgithub_push_ignored_total", reason="merge_queue") == 1
+    assert figures.total(counted, "promgithub_push_total") == 0
+    assert figures.total(counted, "promgithub_commit_pushed_total") == 0
 
 
 async def test_a_metric_keeps_to_its_bound_of_series_under_concurrency(store_url: str) -> None:
@@ -211,3 +298,18 @@ async def test_a_database_that_is_away_delays_a_batch_and_loses_nothing(counting
     await counted
     assert figures.total(await counting.figures(), "promgithub_push_total") == 1
     assert registry_value(counting, "promgithub_event_processing_failures_total", event_type="push") >= 1
+
+
+async def test_runs_and_jobs_of_two_hosts_with_equal_ids_stay_apart(counting: Worker) -> None:
+    other = "github.example.com"
+    for host in (None, other):
+        await counting.count(
+            [builders.delivery(builders.run(3), host=host), builders.delivery(builders.job(3, run_id=3), host=host)]
+        )
+    ended = builders.run(3, status="completed", conclusion="success", updated=9)
+    await counting.count([builders.delivery(ended, host=other)])
+    counted = await counting.figures()
+    assert figures.total(counted, "promgithub_workflow_queued", repository="acme/gears") == 1
+    assert figures.total(counted, "promgithub_workflow_queued", repository=f"{other}/acme/gears") == 0
+    for repository in ("acme/gears", f"{other}/acme/gears"):
+        assert figures.total(counted, "promgithub_job_queued", repository=repository) == 1

@@ -1,4 +1,4 @@
-"""What `shared.broker.DeadLetters` promises, asked of each adapter while the roles go on working."""
+"""The promises of `shared.brokers.interface.DeadLetters`, tested with each adapter while the roles keep working."""
 
 import asyncio
 import sys
@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from shared.broker import Batch, Broker, Consumer, DeadLetter, DeadLetters
+from shared.brokers.interface import Batch, Broker, Consumer, DeadLetter, DeadLetters
+from shared.brokers.rabbitmq import RabbitBroker, Topology, rabbit_dead_letters
+from shared.brokers.spool import SpoolBroker, spool_dead_letters
 from shared.delivery import Delivery
 from shared.errors import QueueFull
-from shared.rabbitmq import RabbitBroker, Topology, rabbit_dead_letters
-from shared.spool import SpoolBroker, spool_dead_letters
+from shared.settings import SPOOL_MAX_BYTES
 
 SOON = 20.0
 
@@ -24,9 +25,9 @@ SOON = 20.0
 CRASHING = """
 import asyncio, os, sys
 from pathlib import Path
-from shared.rabbitmq import Topology, rabbit_dead_letters
-from shared.rabbitmq.dead_letters import RabbitDeadLetters
-from shared.spool import rows, spool_dead_letters
+from shared.brokers.rabbitmq import Topology, rabbit_dead_letters
+from shared.brokers.rabbitmq.dead_letter_queue import RabbitDeadLetters
+from shared.brokers.spool import rows, spool_dead_letters
 
 def crash(*_):
     os._exit(9)
@@ -37,7 +38,7 @@ async def main():
     if kind == "rabbitmq":
         visit = rabbit_dead_letters(where, Topology(queue, 1000, 20))
     else:
-        visit = spool_dead_letters(Path(where), 1000)
+        visit = spool_dead_letters(Path(where), 1000, 10**9)
     async with visit as dead_letters:
         async for letter in dead_letters.letters():
             await dead_letters.replay(letter)
@@ -57,11 +58,10 @@ class Adapter:
 
 @pytest.fixture(params=["rabbitmq", "spool"])
 def adapter(request: pytest.FixtureRequest, amqp_url: str, queue_name: str, tmp_path: Path) -> Adapter:
-    """Give each adapter in turn."""
     if request.param == "spool":
         return Adapter(
-            lambda size: SpoolBroker(tmp_path, size, 20),
-            lambda size: spool_dead_letters(tmp_path, size),
+            lambda size: SpoolBroker(tmp_path, size, 20, SPOOL_MAX_BYTES),
+            lambda size: spool_dead_letters(tmp_path, size, SPOOL_MAX_BYTES),
             ("spool", str(tmp_path), ""),
         )
     return Adapter(
@@ -122,9 +122,7 @@ async def opened(adapter: Adapter, stack: AsyncExitStack, size: int = 1000) -> P
     broker = adapter.open(size)
     await broker.start()
     stack.push_async_callback(broker.close)
-    async with asyncio.timeout(SOON):
-        while not broker.available:  # noqa: ASYNC110 - the interface has no event for it
-            await asyncio.sleep(0.01)
+    assert await broker.ready_within(SOON)
     return Place(adapter, broker, size)
 
 
@@ -135,7 +133,16 @@ async def place(adapter: Adapter, stack: AsyncExitStack) -> Place:
 
 def deliveries(count: int) -> list[Delivery]:
     return [
-        Delivery(str(uuid.uuid4()), "workflow_job", b'{"number": %d}' % number, 1_761_000_000_123, "17", None, "42")
+        Delivery(
+            str(uuid.uuid4()),
+            "workflow_job",
+            b'{"number": %d}' % number,
+            1_761_000_000_123,
+            "17",
+            None,
+            "42",
+            host="ghes.example.com",
+        )
         for number in range(count)
     ]
 
@@ -240,7 +247,7 @@ async def test_a_visit_that_ends_early_leaves_all_letters_where_they_are(place: 
     assert ids(await place.look()) == sorted(one.id for one in dead)
 
 
-async def test_a_letter_that_is_replayed_and_dies_again_is_not_met_twice(place: Place) -> None:
+async def test_a_letter_that_is_replayed_and_fails_again_is_not_listed_twice_in_one_visit(place: Place) -> None:
     await place.bury(*deliveries(3))
     consumer = await place.broker.consume(1)
     batches = consumer.batches(1, 0)

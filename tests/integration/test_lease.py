@@ -2,9 +2,8 @@
 
 import asyncio
 
-from processor.lease import INTERVAL, MARGIN, NAME, TTL, Lease
-from processor.store import leases
-from tests.worker import Worker
+from processor.store.lease import INTERVAL, MARGIN, NAME, TTL, Lease, acquire
+from tests.support.worker import Worker
 
 A_MOMENT = 2 * INTERVAL
 
@@ -31,7 +30,7 @@ async def held_within(lease: Lease, seconds: float) -> bool:
 
 async def test_a_dead_holder_is_followed_although_the_clock_of_the_database_has_stepped_back(counting: Worker) -> None:
     async with counting.store.connection() as connection:
-        assert await leases.acquire(connection, NAME, "dead", 3_600_000)  # which is where a step back leaves it
+        assert await acquire(connection, NAME, "dead", 3_600_000)  # which is where a step back leaves it
     heir, clock, stop = counting.store, Clock(), asyncio.Event()
     lease = Lease(heir, "heir", clock)
     async with asyncio.TaskGroup() as tasks:
@@ -44,14 +43,14 @@ async def test_a_dead_holder_is_followed_although_the_clock_of_the_database_has_
         stop.set()
 
 
-async def test_a_holder_that_renews_is_not_followed_whatever_its_lease_says(counting: Worker) -> None:
+async def test_nobody_takes_over_from_a_holder_that_renews_its_lease(counting: Worker) -> None:
     clock, stop = Clock(), asyncio.Event()
     lease = Lease(counting.store, "waiting", clock)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(lease.keep(stop))
         for _ in range(2):
             async with counting.store.connection() as connection:
-                await leases.acquire(connection, NAME, "alive", 3_600_000)
+                await acquire(connection, NAME, "alive", 3_600_000)
             clock.now += TTL - 1
             assert not await held_within(lease, A_MOMENT / 2)
         stop.set()
@@ -74,7 +73,7 @@ async def test_of_two_processors_one_holds_the_lease_and_the_other_follows_when_
         stop_other.set()
 
 
-async def test_a_holder_that_vanishes_is_followed_within_fifteen_seconds(counting: Worker) -> None:
+async def test_another_processor_takes_over_within_fifteen_seconds_after_a_crash(counting: Worker) -> None:
     gone, heir = Lease(counting.store, "gone"), Lease(counting.store, "heir")
     vanish, stop = asyncio.Event(), asyncio.Event()
     keeping = asyncio.create_task(gone.keep(vanish))

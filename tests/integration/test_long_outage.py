@@ -1,4 +1,4 @@
-"""A database that is away for long: what was held goes back to the queue, to wait there for as long as it takes."""
+"""During a long outage of the database, the deliveries return to the queue and wait there."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,13 +9,13 @@ import pytest
 
 from processor import pipeline
 from processor.app import Processor
-from promgithub.broker import rabbit_broker
 from promgithub.simulation.histories import Historian
+from shared.brokers.choice import shared_broker
 from shared.settings import ProcessorSettings
-from tests import figures
-from tests.github import until
-from tests.servers.ports import free_port
-from tests.servers.postgres import PostgresServer, fresh_database
+from tests.support import figures
+from tests.support.github import until
+from tests.support.servers.ports import free_port
+from tests.support.servers.postgres import PostgresServer, fresh_database
 
 PREFETCH = 40
 
@@ -23,7 +23,7 @@ PREFETCH = 40
 @asynccontextmanager
 async def processor(settings: ProcessorSettings) -> AsyncIterator[None]:
     stop = asyncio.Event()
-    running = asyncio.create_task(Processor(settings, rabbit_broker(settings, "test")).run(stop))
+    running = asyncio.create_task(Processor(settings, shared_broker(settings, "test")).run(stop))
     try:
         yield
     finally:
@@ -61,28 +61,25 @@ async def test_nothing_is_held_for_long_and_everything_is_counted_when_the_datab
             }
         )
         url = f"http://127.0.0.1:{settings.admin_port}"
-        publisher = rabbit_broker(settings, "test")
-
-        async def available() -> bool | None:
-            return publisher.available or None
+        publisher = shared_broker(settings, "test")
 
         async with aiohttp.ClientSession() as client, processor(settings):
             await until(lambda: is_ready(client, url), 20)
             await publisher.start()
             await private_postgres.kill()
-            await until(available, 20)
+            assert await publisher.ready_within(20)
             await asyncio.gather(*(publisher.publish(delivery) for delivery in truth.deliveries))
 
             async def true() -> figures.Figures | None:
                 shown = await page(client, url)
-                return shown if figures.of_ci(shown) == truth.truth.figures else None
+                return shown if figures.of_ci(shown) == truth.truth.at_once else None
 
             async def held() -> bool | None:
                 return (await publisher.depths()).ready == len(truth.deliveries) - PREFETCH or None
 
             async def given_back() -> figures.Figures | None:
                 shown = await page(client, url)
-                idle = figures.value(shown, "promgithub_event_worker_count") == 0
+                idle = figures.value(shown, "promgithub_event_workers") == 0
                 return shown if idle and (await publisher.depths()).ready == len(truth.deliveries) else None
 
             await until(held, 20)

@@ -1,4 +1,4 @@
-"""The schema is what the code expects, however many processes bring it about."""
+"""The migrated schema matches the code, even if several processes migrate at the same time."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from processor.store.engine import create_engine
-from processor.store.migrate import migrate
+from processor.store.migrating import migrate
 from processor.store.tables import metadata
 from shared.errors import StoreError
 

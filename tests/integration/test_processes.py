@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Launcher
+from tests.support.processes import Launcher
 
 STAND_IN = """
 import http.server, os

@@ -1,30 +1,31 @@
-"""What is particular to RabbitMQ: what its other users see, and what becomes of a broker that breaks."""
+"""Tests specific to RabbitMQ: message properties for other clients, foreign messages, and broker failures."""
 
 import asyncio
+import gc
 import struct
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import aio_pika
 import pytest
 import pytest_asyncio
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, HeadersType
 from aio_pika.exceptions import ChannelPreconditionFailed
 from aiormq import spec
-from aiormq.abc import FieldTable
 from structlog.testing import capture_logs
 from yarl import URL
 
-from shared.broker import Batch, Consumer
+from shared.brokers.interface import Batch, Consumer
+from shared.brokers.rabbitmq import RabbitBroker, Topology
 from shared.delivery import Delivery
 from shared.errors import BrokerError, BrokerUnavailable, MessageTooLarge
-from shared.rabbitmq import RabbitBroker, Topology
-from tests.proxy import Proxy
-from tests.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer, largest_message, memory_alarm
+from tests.support.proxy import Proxy
+from tests.support.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer, largest_message, memory_alarm
 
 SOON = 20.0
 AT_ONCE = 1.0
@@ -83,7 +84,7 @@ async def raw_channel(url: str) -> AsyncIterator[AbstractChannel]:
 
 async def started(broker: RabbitBroker) -> RabbitBroker:
     await broker.start()
-    await until(lambda: broker.available)
+    assert await broker.ready_within(SOON)
     return broker
 
 
@@ -142,7 +143,7 @@ async def fails_at_once(broker: RabbitBroker) -> None:
 async def test_another_client_sees_the_properties_that_are_documented(
     broker: RabbitBroker, raw: AbstractChannel, queue_name: str
 ) -> None:
-    sent = delivery(b'{"action": "queued"}')
+    sent = replace(delivery(b'{"action": "queued"}'), host="ghes.example.com")
     await broker.publish(sent)
 
     message = await (await raw.get_queue(queue_name)).get(no_ack=True)
@@ -156,6 +157,7 @@ async def test_another_client_sees_the_properties_that_are_documented(
     assert message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
     assert message.timestamp == datetime.fromtimestamp(RECEIVED_AT // 1000, tz=UTC)
     headers = {"hook_id": "17", "target_type": "repository", "target_id": "42", "received_at": RECEIVED_AT}
+    headers["host"] = "ghes.example.com"
     assert headers.items() <= message.headers.items()
 
 
@@ -168,7 +170,7 @@ async def test_the_queues_have_the_arguments_that_are_documented(
     brokers: Brokers, amqp_url: str, queue_name: str
 ) -> None:
     await started(brokers(amqp_url, size=5000, delivery_limit=7))
-    bounded: FieldTable = {"x-queue-type": "quorum", "x-max-length": 5000, "x-overflow": "reject-publish"}
+    bounded: HeadersType = {"x-queue-type": "quorum", "x-max-length": 5000, "x-overflow": "reject-publish"}
     main = bounded | {
         "x-delivery-limit": 7,
         "x-dead-letter-exchange": "",
@@ -185,7 +187,7 @@ async def test_the_queues_have_the_arguments_that_are_documented(
             assert not await can_declare(amqp_url, name, without), argument
 
 
-async def can_declare(url: str, name: str, arguments: FieldTable) -> bool:
+async def can_declare(url: str, name: str, arguments: HeadersType) -> bool:
     async with raw_channel(url) as channel:
         try:
             await channel.declare_queue(name, durable=True, arguments=arguments)
@@ -273,7 +275,8 @@ NANOSECONDS = struct.pack(">Q", RECEIVED_AT * 1_000_000)
 
 GARBAGE: dict[str, dict[str, Any]] = {
     "nothing": {},
-    "numbers for text": {"headers": {"hook_id": 17, "target_id": 42, "target_type": ["repository"]}},
+    "numbers for text": {"headers": {"hook_id": 17, "target_id": 42, "target_type": ["repository"], "host": 7}},
+    "a list for a host": {"headers": {"host": ["ghes.example.com"]}},
     "text for a time": {"headers": {"received_at": "yesterday"}},
     "a time before all time": {"headers": {"received_at": -1}},
     "a time after all time": {"headers": {"received_at": 2**62}},
@@ -307,7 +310,8 @@ async def test_whatever_was_put_into_the_queue_by_hand_is_consumed_and_can_be_a_
     assert following.id == "next"
     assert (odd.body, odd.event.strip("\ufffd")) == (b"\xff", "")
     assert before <= odd.received_at <= time.time() * 1000
-    assert all(text is None or isinstance(text, str) for text in (odd.hook_id, odd.target_type, odd.target_id))
+    texts = odd.hook_id, odd.target_type, odd.target_id, odd.host
+    assert all(text is None or isinstance(text, str) for text in texts)
     await batch.dead_letter(odd, "undecodable", "by hand")
     await batch.ack()
     assert (await broker.depths()).dead_letters == 1
@@ -328,10 +332,13 @@ async def test_the_time_of_a_message_stands_in_for_that_of_its_receipt(
 # --- A topology that is not ours, or not there ---
 
 
+OTHER: HeadersType = {"x-queue-type": "quorum", "x-max-length": 50, "x-overflow": "reject-publish"}
+
+
 async def test_a_queue_that_exists_with_other_arguments_is_used_with_one_warning(
     brokers: Brokers, proxy: Proxy, raw: AbstractChannel, queue_name: str
 ) -> None:
-    await raw.declare_queue(queue_name, durable=True, arguments={"x-max-length": 50})
+    await raw.declare_queue(queue_name, durable=True, arguments=OTHER)
     with capture_logs() as logs:
         broker = await started(brokers(proxy.url))
         consumer = await broker.consume(10)
@@ -349,7 +356,7 @@ async def test_a_queue_with_other_arguments_comes_back_when_it_is_deleted(
     broker: RabbitBroker, brokers: Brokers, amqp_url: str, raw: AbstractChannel, queue_name: str
 ) -> None:
     await raw.queue_delete(queue_name)
-    await raw.declare_queue(queue_name, durable=True, arguments={"x-max-length": 50})
+    await raw.declare_queue(queue_name, durable=True, arguments=OTHER)
     other = await started(brokers(amqp_url))
     consumer = await other.consume(10)
     await passes(other, consumer)
@@ -507,10 +514,10 @@ async def test_each_change_of_a_connection_is_logged_once(brokers: Brokers, prox
         await until(lambda: not broker.available)
         await asyncio.sleep(2)
         await proxy.heal()
-        await until(lambda: broker.available)
+        assert await broker.ready_within(SOON)
 
     seen = [(line["log_level"], line["event"]) for line in logs]
-    lost = ("warning", "no connection to RabbitMQ, trying again")
+    lost = ("warning", "no connection to RabbitMQ, retrying")
     assert seen[0] == seen[-1] == ("info", "connected to RabbitMQ")
     assert set(seen[1:-1]) == {lost}
     reasons = [line["reason"] for line in logs[1:-1]]
@@ -567,6 +574,20 @@ async def test_a_publish_that_is_cancelled_disturbs_no_other(broker: RabbitBroke
     assert {type(result) for result in results[::2]} == {type(None)}
     assert {type(result) for result in results[1::2]} <= {asyncio.CancelledError, type(None)}
     await broker.publish(delivery())
+
+
+async def test_asking_how_full_the_queues_are_leaves_nothing_in_memory(broker: RabbitBroker) -> None:
+    def objects() -> int:
+        gc.collect()
+        return len(gc.get_objects())
+
+    await broker.depths()
+    before = objects()
+
+    for _ in range(100):
+        await broker.depths()
+
+    assert objects() - before < 100
 
 
 # --- A broker that breaks ---
@@ -689,7 +710,7 @@ async def test_a_size_that_was_refused_is_not_sent_again_until_the_next_connecti
         await broker.publish(too_large)
     await private_rabbit.ctl("close_all_connections", "by the test")
     await until(lambda: not broker.available)
-    await until(lambda: broker.available)
+    assert await broker.ready_within(SOON)
 
     await broker.publish(too_large)
 

@@ -1,23 +1,22 @@
-"""Dead letters in RabbitMQ: what RabbitMQ makes of them itself, and what may happen to a visit."""
+"""Dead letters in RabbitMQ: those that RabbitMQ creates itself, and failures during a visit."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aio_pika
-import aiormq
 import pytest
 import pytest_asyncio
-from aio_pika.abc import AbstractChannel
-from aiormq.abc import FieldTable
+from aio_pika.abc import AbstractChannel, HeadersType
+from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
 
-from shared.broker import DeadLetter
+from shared.brokers.interface import DeadLetter
+from shared.brokers.rabbitmq import RabbitBroker, Topology, rabbit_dead_letters
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable
-from shared.rabbitmq import RabbitBroker, Topology, rabbit_dead_letters
-from tests.servers.ports import free_port
-from tests.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer
+from tests.support.servers.ports import free_port
+from tests.support.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer, node_settings, take_all
 
 SOON = 20.0
 
@@ -34,9 +33,7 @@ async def broker(url: str, topology: Topology) -> AsyncIterator[RabbitBroker]:
     made = RabbitBroker(url, topology, "test")
     await made.start()
     try:
-        async with asyncio.timeout(SOON):
-            while not made.available:  # noqa: ASYNC110 - the interface has no event for it
-                await asyncio.sleep(0.01)
+        assert await made.ready_within(SOON)
         yield made
     finally:
         await made.close()
@@ -51,6 +48,13 @@ async def put(raw: AbstractChannel, queue: str, **properties: object) -> None:
     """Put a message into a queue by hand."""
     message = aio_pika.Message(b"{}", delivery_mode=2, **properties)  # type: ignore[arg-type]
     await raw.default_exchange.publish(message, queue)
+
+
+async def fill(raw: AbstractChannel, queue: str) -> None:
+    """Put messages into a queue until it is full."""
+    with suppress(DeliveryError):
+        while True:
+            await put(raw, queue)
 
 
 async def dead_letters_come_to(broker: RabbitBroker, count: int) -> None:
@@ -77,7 +81,7 @@ async def test_a_letter_that_rabbitmq_made_says_that_it_was_the_delivery_limit_a
             await dead_letters.replay(letter)
 
         assert (letter.delivery, letter.reason) == (crasher, "delivery_limit")
-        assert letter.detail == f"set apart by RabbitMQ from {queue_name}"
+        assert letter.detail == f"dead-lettered by RabbitMQ from {queue_name}"
         assert before * 1000 <= (letter.dead_at or 0) <= time.time() * 1000
         batch = await anext((await receiver.consume(1)).batches(1, 0))
         assert batch.deliveries == [crasher]
@@ -85,11 +89,38 @@ async def test_a_letter_that_rabbitmq_made_says_that_it_was_the_delivery_limit_a
         await dead_letters_come_to(receiver, 0)
 
 
+async def test_a_delivery_at_its_limit_waits_in_the_queue_while_the_dead_letter_queue_is_full(
+    private_rabbit: RabbitServer, queue_name: str
+) -> None:
+    url, topology = private_rabbit.url, Topology(queue_name, 1, 1)
+    crasher = Delivery("d1", "push", b"{}", 1_761_000_000_000)
+    async with (
+        node_settings(private_rabbit, dead_letter_worker_publisher_confirm_timeout=500),
+        broker(url, topology) as receiver,
+        await aio_pika.connect(url) as connection,
+    ):
+        raw = await connection.channel()
+        await fill(raw, topology.dead_letter_queue)
+        full = (await receiver.depths()).dead_letters
+        await receiver.publish(crasher)
+        for _ in range(2):
+            async with broker(url, topology) as processor:
+                await anext((await processor.consume(1)).batches(1, 0))
+        await asyncio.sleep(2)
+        assert (await receiver.depths()).dead_letters == full
+
+        assert len(await take_all(url, topology.dead_letter_queue)) == full
+        await dead_letters_come_to(receiver, 1)
+        async with rabbit_dead_letters(url, topology) as dead_letters:
+            letter = await anext(dead_letters.letters())
+        assert (letter.delivery, letter.reason) == (crasher, "delivery_limit")
+
+
 async def test_looking_fifty_times_loses_nothing_in_a_queue_with_the_delivery_limit_of_rabbitmq_4(
     amqp_url: str, queue_name: str, raw: AbstractChannel
 ) -> None:
     topology = Topology(queue_name, 1000, 20)
-    limited: FieldTable = {"x-queue-type": "quorum", "x-delivery-limit": 20}
+    limited: HeadersType = {"x-queue-type": "quorum", "x-delivery-limit": 20}
     await raw.declare_queue(topology.dead_letter_queue, durable=True, arguments=limited)
     async with broker(amqp_url, topology) as receiver:
         consumer = await receiver.consume(1)
@@ -115,7 +146,7 @@ async def test_looking_fifty_times_loses_nothing_in_a_queue_with_the_delivery_li
     assert known(letters) == known(first)
 
 
-async def test_a_message_that_was_put_there_by_hand_is_a_letter_too(
+async def test_a_message_that_a_person_put_into_the_dead_letter_queue_is_a_letter(
     amqp_url: str, queue_name: str, raw: AbstractChannel
 ) -> None:
     topology = Topology(queue_name, 1000, 20)
@@ -140,7 +171,7 @@ async def test_a_second_visit_at_the_same_time_is_refused_and_another_after_it_i
     topology = Topology(queue_name, 1000, 20)
     async with broker(amqp_url, topology):
         async with rabbit_dead_letters(amqp_url, topology):
-            with pytest.raises(BrokerUnavailable, match="another promgithub dead-letters is at work"):
+            with pytest.raises(BrokerUnavailable, match="another promgithub dead-letters is running"):
                 await look(amqp_url, topology)
         assert await look(amqp_url, topology) == []
 
@@ -150,7 +181,7 @@ async def test_a_visit_to_a_queue_that_is_not_there_says_so_and_makes_none(
 ) -> None:
     with pytest.raises(BrokerUnavailable, match=f"{queue_name}.dead: RabbitMQ has no such queue"):
         await look(amqp_url, Topology(queue_name, 1000, 20))
-    with pytest.raises(aiormq.ChannelNotFoundEntity):
+    with pytest.raises(ChannelNotFoundEntity):
         await raw.declare_queue(f"{queue_name}.dead", passive=True)
 
 

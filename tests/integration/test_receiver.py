@@ -3,15 +3,17 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
 
 from ingest.signature import sign
-from tests import figures
-from tests.github import SECRET
-from tests.receiver import GUID, PAYLOAD, Running, receiver, request_bytes
+from tests.support import figures
+from tests.support.github import SECRET, until
+from tests.support.proxy import Proxy
+from tests.support.receiver import GUID, PAYLOAD, TIMEOUT, Running, receiver, request_bytes
 
 MAX_BODY = 26_214_400
 NOT_ASCII = b"\xff\xfe"
@@ -97,6 +99,31 @@ async def test_odd_bytes_in_headers_that_are_passed_on_do_no_harm(running: Runni
     assert {"hook_id", "target_type", "target_id"} & set(message.headers) == {"target_id"}
 
 
+async def test_the_host_of_an_enterprise_server_is_in_the_message_in_lower_case(running: Running) -> None:
+    assert (await running.send(X_GitHub_Enterprise_Host="GHES.Example.com:8443")).status == 202
+    (message,) = await running.take_all()
+    assert message.headers["host"] == "ghes.example.com"
+
+
+async def test_a_delivery_that_waited_in_the_spool_has_its_host_in_the_message(
+    amqp_url: str, queue_name: str, tmp_path: Path
+) -> None:
+    async with Proxy(amqp_url) as proxy:
+        proxy.refuse()
+        async with receiver(amqp_url=proxy.url, queue_name=queue_name, spool_dir=tmp_path) as running:
+            answered = await running.send(X_GitHub_Enterprise_Host="ghes.example.com")
+            assert (answered.status, answered.said["status"]) == (202, "spooled")
+            assert (await running.send()).said["status"] == "spooled"
+            await proxy.heal()
+
+            async def forwarded() -> bool | None:
+                return figures.value(await running.figures(), "promgithub_spool_forwarded_total") == 2 or None
+
+            await until(forwarded, TIMEOUT)
+            messages = await running.take_all()
+    assert sorted(str(message.headers.get("host")) for message in messages) == ["None", "ghes.example.com"]
+
+
 async def test_the_largest_body_is_accepted_and_arrives_whole(running: Running) -> None:
     body = of_size(MAX_BODY)
     assert (await running.send(body)).status == 202
@@ -108,7 +135,7 @@ async def test_the_largest_body_is_accepted_and_arrives_whole(running: Running) 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_one_byte_more_is_refused_while_it_is_read(running: Running, chunked: bool) -> None:
     answered = await running.send(of_size(MAX_BODY + 1), chunked=chunked)
-    assert (answered.status, answered.said) == (413, {"error": f"a body may have {MAX_BODY} bytes"})
+    assert (answered.status, answered.said) == (413, {"error": f"a body may have at most {MAX_BODY} bytes"})
     assert await running.outcomes() == {"too_large": 1}
 
 
@@ -126,6 +153,8 @@ async def test_a_declared_size_that_is_too_large_is_refused_before_anything_is_r
         (400, "bad_request", "X-GitHub-Delivery", {"X_GitHub_Delivery": "not-a-guid"}),
         (400, "bad_request", "X-GitHub-Event", {"X_GitHub_Event": None}),
         (400, "bad_request", "X-GitHub-Event", {"X_GitHub_Event": "Work Flow"}),
+        (400, "bad_request", "X-GitHub-Enterprise-Host", {"X_GitHub_Enterprise_Host": "https://ghes.example.com"}),
+        (400, "bad_request", "X-GitHub-Enterprise-Host", {"X_GitHub_Enterprise_Host": "ghes " * 50}),
         (401, "bad_signature", "X-Hub-Signature-256", {"X_Hub_Signature_256": None}),
         (401, "bad_signature", "X-Hub-Signature-256", {"X_Hub_Signature_256": "sha256=" + "0" * 64}),
         (401, "bad_signature", "X-Hub-Signature-256", {"X_Hub_Signature_256": "sha1=" + "0" * 40}),
@@ -210,7 +239,7 @@ async def test_what_is_not_http_is_refused_in_json_and_counted(running: Running,
     assert await running.outcomes() == {"bad_request": 1}
 
 
-async def test_a_sender_that_asks_first_is_told_to_go_on_or_spared_the_trouble(running: Running) -> None:
+async def test_expect_100_continue_is_answered_or_the_request_is_refused_before_the_body(running: Running) -> None:
     head, _, body = request_bytes(Expect="100-continue").partition(b"\r\n\r\n")
     reader, writer = await running.connect()
     writer.write(head + b"\r\n\r\n")
@@ -225,7 +254,7 @@ async def test_a_sender_that_asks_first_is_told_to_go_on_or_spared_the_trouble(r
     writer.close()
 
 
-async def test_a_sender_that_goes_away_is_counted_and_holds_nothing(running: Running) -> None:
+async def test_a_client_that_disconnects_is_counted_and_frees_its_memory(running: Running) -> None:
     _, writer = await running.connect()
     writer.write(request_bytes()[:-3])
     await running.in_flight(1)

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is one of those that are documented, in JSON, and is counted once; nothing is quoted."""
+"""Every request gets a documented answer in JSON, which is counted once and contains no text from the request."""
 
 import asyncio
 import json
@@ -14,10 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingest.signature import sign
-from tests import figures
-from tests.github import SECRET, GitHub, until
-from tests.processes import Launcher, Process
-from tests.receiver import GUID, PAYLOAD, TIMEOUT, Running, github_headers, receiver, request_bytes
+from tests.support import figures
+from tests.support.github import SECRET, GitHub, until
+from tests.support.processes import Launcher, Process
+from tests.support.receiver import GUID, PAYLOAD, TIMEOUT, Running, github_headers, receiver, request_bytes
 
 STATUSES = {200, 202, 400, 401, 404, 405, 413, 415}
 
@@ -150,7 +150,6 @@ class Wire:
 
     @property
     def sent(self) -> bytes:
-        """The bytes of it."""
         usual = {name: value for name, value in github_headers(BODY, Host="x").items() if name not in self.missing}
         headers = [*((name.encode(), value.encode()) for name, value in usual.items()), *self.further]
         end, body = FRAMED[self.framing]
@@ -174,9 +173,12 @@ class Subject:
         self._receiver = receiver
         self.answered: Counter[int] = Counter()
 
-    def exchange(self, pieces: Sequence[bytes]) -> list[int]:
-        """Send pieces, each a moment after the other; return the statuses of what is answered until silence."""
-        statuses = list(_statuses(self._runner.run(self._exchange(pieces))))
+    def exchange(self, pieces: Sequence[bytes], silence: float = SILENCE) -> list[int]:
+        """Send pieces, each a moment after the other; return the statuses of what is answered until silence.
+
+        `silence`: seconds after which nothing more is expected. For the first answer it is five times as long.
+        """
+        statuses = list(_statuses(self._runner.run(self._exchange(pieces, silence))))
         self.answered.update(statuses)
         return statuses
 
@@ -189,7 +191,7 @@ class Subject:
 
         return self._runner.run(until(idle, TIMEOUT))
 
-    async def _exchange(self, pieces: Sequence[bytes]) -> bytes:
+    async def _exchange(self, pieces: Sequence[bytes], silence: float) -> bytes:
         host, port = self._receiver.service_url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, port)
         received = b""
@@ -198,7 +200,7 @@ class Subject:
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(0.005)
-            while data := await asyncio.wait_for(reader.read(65536), SILENCE if received else 5 * SILENCE):
+            while data := await asyncio.wait_for(reader.read(65536), silence if received else 5 * silence):
                 received += data
         writer.transport.abort()
         return received
@@ -252,7 +254,7 @@ def test_bytes_of_any_kind_are_answered_or_hung_up_on_and_the_receiver_goes_on_a
         sent = sent[: int(len(sent) * kept)]
         size = len(sent) // pieces + 1
         assert set(subject.exchange([sent[at : at + size] for at in range(0, len(sent), size)])) <= STATUSES
-        assert subject.exchange(good) == [202]
+        assert subject.exchange(good, TIMEOUT) == [202]
 
     check()
     assert {202, 400, 401, 415} <= set(subject.answered)

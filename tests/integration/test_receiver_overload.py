@@ -6,10 +6,10 @@ import time
 import aio_pika
 
 from ingest.bodies import MAX_BODY, MAX_HELD
-from tests import figures
-from tests.receiver import GUID, PAYLOAD, TIMEOUT, Answered, Running, receiver, request_bytes
-from tests.servers.ports import free_port
-from tests.servers.rabbitmq import RabbitServer
+from tests.support import figures
+from tests.support.receiver import GUID, PAYLOAD, TIMEOUT, Answered, Running, receiver, request_bytes
+from tests.support.servers.ports import free_port
+from tests.support.servers.rabbitmq import RabbitServer
 
 SLOTS = 3
 NOWHERE = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
@@ -81,7 +81,7 @@ async def test_a_connection_on_which_no_request_comes_or_only_half_of_one_ends_a
         assert await running.outcomes() == {"broker_down": 1}
 
 
-async def test_bodies_that_are_answered_are_held_no_longer() -> None:
+async def test_bodies_are_released_after_the_answer() -> None:
     async with receiver(amqp_url=NOWHERE) as running:
         body = b'{"zen":"' + b"x" * (MAX_BODY - 10) + b'"}'
         for _ in range(MAX_HELD // MAX_BODY + 1):
@@ -166,7 +166,7 @@ async def test_a_sender_that_leaves_while_the_broker_confirms_is_counted_as_acce
 async def test_a_queue_with_other_arguments_is_used_as_it_is(amqp_url: str, queue_name: str) -> None:
     async with await aio_pika.connect(amqp_url, timeout=TIMEOUT) as connection:
         channel = await connection.channel()
-        await channel.declare_queue(queue_name, durable=True)
+        await channel.declare_queue(queue_name, durable=True, arguments={"x-queue-type": "quorum"})
     async with receiver(amqp_url=amqp_url, queue_name=queue_name) as running:
         await running.until_ready()
         assert (await running.send()).status == 202

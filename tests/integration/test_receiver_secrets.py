@@ -1,4 +1,4 @@
-"""Secrets change while deliveries come in, and none is refused for it."""
+"""A change of the secrets under load causes no refusal."""
 
 import asyncio
 import os
@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from ingest.secrets import MAX_BYTES, SETTLED_SECONDS, Secrets
+from ingest.secrets import SETTLED_SECONDS, Secrets
 from shared.errors import SettingsError
-from tests.receiver import Running, receiver
+from shared.text_files import MAX_TEXT_BYTES
+from tests.support.receiver import Running, receiver
 
 
 def write(file: Path, content: str) -> None:
@@ -91,8 +92,27 @@ async def test_a_broken_file_leaves_the_last_secrets_in_force(running: Running, 
 
 
 def test_a_file_has_one_secret_a_line_whatever_the_line_ends(file: Path) -> None:
-    file.write_bytes(b"\r\n one\r\n\n\ttwo three \n\xff\xfe")
-    assert Secrets(None, file).current() == (b"one", b"two three", b"\xff\xfe")
+    file.write_bytes("\r\n one\r\n\n\ttwo three \nvière".encode())
+    assert Secrets(None, file).current() == (b"one", b"two three", "vière".encode())
+
+
+UNREADABLE = {
+    "UTF-8 with a mark": b"\xef\xbb\xbfnew\n",
+    "UTF-16 with a mark": "new\n".encode("utf-16"),
+    "UTF-16 without a mark": "new\n".encode("utf-16-le"),
+    "Latin-1": "né\n".encode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=list(UNREADABLE))
+def test_a_file_that_is_not_plain_utf_8_is_refused_and_the_last_secrets_stay_valid(file: Path, content: bytes) -> None:
+    secrets = Secrets(None, file)
+    file.write_bytes(content)
+    assert secrets.current() == (b"old",)
+    with pytest.raises(SettingsError, match=r"PROMGITHUB_WEBHOOK_SECRET_FILE: .*(byte order mark|NUL|not UTF-8)"):
+        Secrets(None, file)
+    file.write_text("new\n")
+    assert secrets.current() == (b"new",)
 
 
 def test_a_change_that_leaves_no_trace_in_the_time_stamp_is_seen_all_the_same(file: Path) -> None:
@@ -114,7 +134,7 @@ def test_a_file_that_has_settled_is_not_read_again(file: Path) -> None:
     assert secrets.current() == (b"old",)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \r\n", b"x" * (MAX_BYTES + 1)])
+@pytest.mark.parametrize("content", [b"", b"\n \r\n", b"x" * (MAX_TEXT_BYTES + 1)])
 def test_a_file_without_secrets_stops_the_start(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(SettingsError, match="PROMGITHUB_WEBHOOK_SECRET_FILE"):

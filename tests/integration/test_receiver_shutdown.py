@@ -1,4 +1,4 @@
-"""A receiver that is told to stop answers what it has begun, and says so to whoever asks whether it is ready."""
+"""A receiver that stops answers the requests in progress, and is not ready any more."""
 
 import asyncio
 import json
@@ -7,9 +7,9 @@ import time
 import aiohttp
 import pytest
 
-from tests.github import SECRET
-from tests.processes import Launcher, Process
-from tests.receiver import PAYLOAD, TIMEOUT, receiver, request_bytes
+from tests.support.github import SECRET
+from tests.support.processes import Launcher, Process
+from tests.support.receiver import PAYLOAD, TIMEOUT, receiver, request_bytes
 
 
 async def test_a_delivery_half_sent_when_the_stop_comes_is_accepted(amqp_url: str, queue_name: str) -> None:
@@ -102,6 +102,7 @@ async def test_the_log_tells_one_story_and_neither_secret_nor_payload(
     writer.write(request_bytes())
     assert (await reader.readline()).startswith(b"HTTP/1.1 202 ")
     writer.close()
+    await process.says("receiver started")
     await process.terminate()
     lines = [json.loads(line) for line in process.log.splitlines()]
     (started,) = [line for line in lines if line["event"] == "receiver started"]

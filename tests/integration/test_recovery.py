@@ -1,9 +1,10 @@
-"""Recovery against GitHub's API over real HTTP, with everything that can go wrong there, on each kind of store."""
+"""Recovery with a fake GitHub API over real HTTP, including its failures, on each kind of store."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,15 +14,14 @@ import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from prometheus_client import CollectorRegistry
+from sqlalchemy import text
 
-from processor import lease
-from processor.housekeeping import Housekeeping
-from processor.lease import Lease
+from processor.policy import policy_of
 from processor.recovery.client import GitHub
-from processor.recovery.metrics import RecoveryMetrics
+from processor.recovery.recovery_metrics import RecoveryMetrics
 from processor.recovery.requests import Request
-from processor.recovery.service import Recovery, Surroundings
-from processor.store import leases
+from processor.recovery.service import Recovery, RecoveryContext
+from processor.store import lease
 from shared.delivery import Delivery
 from shared.errors import (
     BrokerUnavailable,
@@ -33,10 +33,10 @@ from shared.errors import (
     SettingsError,
 )
 from shared.settings import ProcessorSettings, Url, parse_duration
-from tests import builders, figures
-from tests.fake_github import HOOK, TOKEN, FakeGitHub
-from tests.servers.ports import free_port
-from tests.worker import Worker, worker
+from tests.support import builders, figures
+from tests.support.fake_github import HOOK, TOKEN, FakeGitHub
+from tests.support.servers.ports import free_port
+from tests.support.worker import Worker, worker
 
 NOW = time.time()
 RUN = Request("run", "/repos/acme/gears/actions/runs/1/attempts/1", "acme/gears", "Actions: read", again=True)
@@ -67,6 +67,9 @@ class Queue:
         self.breaks_after = breaks_after
         self.available = True
 
+    async def ready_within(self, seconds: float) -> bool:
+        return self.available
+
     async def publish(self, delivery: Delivery) -> None:
         if self.breaks_after == len(self.published):
             raise asyncio.CancelledError
@@ -75,6 +78,13 @@ class Queue:
         self.published.append(delivery)
         if self.counting is not None:
             await self.counting.count([delivery])
+
+
+@pytest_asyncio.fixture
+async def counting(store_url: str) -> AsyncIterator[Worker]:
+    """Give a worker of the installation that has this API, on each kind of database in turn."""
+    async with worker(store_url, home="127.0.0.1") as made:
+        yield made
 
 
 @pytest_asyncio.fixture
@@ -104,7 +114,8 @@ async def recovery(
 ) -> AsyncIterator[Recovery]:
     given: dict[str, Any] = {"github_hooks": HOOK, "reconcile_after": parse_duration("15m")} | settings
     async with client(api, **given) as github:
-        made = Surroundings(settings_for(api, **given), counting.store, queue or Queue(counting), holder)
+        own = settings_for(api, **given)
+        made = RecoveryContext(own, policy_of(own), counting.store, queue or Queue(counting), holder)
         yield Recovery(made, github)
 
 
@@ -128,7 +139,18 @@ async def test_a_github_that_cannot_be_reached_is_named(api: FakeGitHub) -> None
             await github.get(RUN)
 
 
-async def test_github_that_stays_broken_is_given_up_and_a_later_time_works(api: FakeGitHub) -> None:
+async def test_an_answer_that_has_not_changed_costs_nothing_and_one_that_has_is_fetched(api: FakeGitHub) -> None:
+    async with client(api) as github:
+        first = await github.get(RUN)
+        used = api.used
+        assert await github.get(RUN) == first
+        assert api.used == used
+        api.runs[1, 1] = {**first, "conclusion": "failure"}
+        assert (await github.get(RUN))["conclusion"] == "failure"
+        assert api.used == used + 1
+
+
+async def test_recovery_stops_when_github_keeps_failing_and_succeeds_later(api: FakeGitHub) -> None:
     async with client(api) as github:
         await github.get(RUN)
         api.troubles.extend([(502, {})] * 5)
@@ -169,7 +191,7 @@ async def test_what_has_not_changed_costs_nothing_of_the_limit(api: FakeGitHub) 
 
 async def test_a_wrong_token_and_a_missing_permission_and_an_unknown_hook_say_what_is_needed(api: FakeGitHub) -> None:
     async with client(api, github_token="wrong") as github:
-        with pytest.raises(GitHubRefused, match="PROMGITHUB_GITHUB_TOKEN: GitHub does not take it"):
+        with pytest.raises(GitHubRefused, match="PROMGITHUB_GITHUB_TOKEN: GitHub does not accept it"):
             await github.get(RUN)
     api.forbidden.add("/hooks/")
     async with client(api) as github:
@@ -182,7 +204,6 @@ async def test_a_wrong_token_and_a_missing_permission_and_an_unknown_hook_say_wh
 
 @pytest.fixture(scope="module")
 def app_key() -> str:
-    """Give the private key of a GitHub App."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     kind, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     return key.private_bytes(kind, form, serialization.NoEncryption()).decode()
@@ -206,10 +227,10 @@ async def test_an_app_uses_one_token_for_an_account_and_replaces_it_early_or_whe
         assert api.requests["POST access_tokens"] == 3
 
 
-async def test_a_key_that_is_none_is_a_wrong_setting(api: FakeGitHub) -> None:
+async def test_an_invalid_private_key_is_a_settings_error(api: FakeGitHub) -> None:
     app: dict[str, Any] = {"github_token": None, "github_app_id": "Iv1.abc", "github_app_key": "none"}
     async with client(api, **app) as github:
-        with pytest.raises(SettingsError, match="PROMGITHUB_GITHUB_APP_KEY: got no private key"):
+        with pytest.raises(SettingsError, match="PROMGITHUB_GITHUB_APP_KEY: not a private key"):
             await github.get(RUN)
 
 
@@ -226,15 +247,15 @@ async def test_what_failed_is_counted_once_and_the_next_time_begins_where_this_o
     one, tried_again, counted_already, other = pushes(4)
     await counting.count([counted_already])
     for at, delivery in enumerate((one, tried_again, counted_already, tried_again)):
-        api.failed(delivery, NOW + at)
-    api.failed(builders.delivery({"zen": "x"}, event="ping"), NOW)
+        api.failed(delivery, NOW - 800 + at)
+    api.failed(builders.delivery({"zen": "x"}, event="ping"), NOW - 800)
     async with recovery(api, counting) as recovering:
         (looked,) = await recovering.redeliver(dry_run=True)
         assert (looked.failed, len(looked.missing), looked.recovered) == (4, 2, 0)
         (done,) = await recovering.redeliver()
         assert (done.recovered, done.error) == (2, None)
         assert figures.total(await counting.figures(), "promgithub_push_total") == 3
-        api.failed(other, NOW + 700)
+        api.failed(other, NOW - 100)
         (again,) = await recovering.redeliver()
         assert (again.failed, again.recovered) == (5, 1)  # what was nearly at the same time is looked at again
         (last,) = await recovering.redeliver()
@@ -242,6 +263,18 @@ async def test_what_failed_is_counted_once_and_the_next_time_begins_where_this_o
     assert figures.total(await counting.figures(), "promgithub_push_total") == 4
     exposed = figures.of_families(counting.metrics.registry.collect())
     assert figures.total(exposed, "promgithub_recovered_total", kind="push", source="repository") == 3
+
+
+async def test_what_is_recovered_has_the_host_that_its_webhook_says(counting: Worker, api: FakeGitHub) -> None:
+    without_the_header, with_the_header = pushes(2)
+    api.failed(without_the_header, NOW)
+    api.failed(replace(with_the_header, host="ghes.example.com"), NOW + 1)
+    await count_long_ago(counting, builders.run(1, status="in_progress"))
+    queue = Queue(counting)
+    async with recovery(api, counting, queue) as recovering:
+        await recovering.redeliver()
+        await recovering.reconcile()
+    assert [one.host for one in queue.published] == ["127.0.0.1", "ghes.example.com", "127.0.0.1"]
 
 
 async def test_what_cannot_be_fetched_or_kept_does_not_hold_up_the_rest(counting: Worker, api: FakeGitHub) -> None:
@@ -272,7 +305,7 @@ async def test_what_github_itself_stumbles_over_is_left_for_later_and_the_rest_i
         assert sum(api.requests.values()) == asked + 5
 
 
-async def test_a_run_that_github_stumbles_over_does_not_hold_up_the_others(counting: Worker, api: FakeGitHub) -> None:
+async def test_a_run_for_which_github_fails_does_not_delay_the_others(counting: Worker, api: FakeGitHub) -> None:
     await count_long_ago(counting, *(builders.run(number, status="in_progress") for number in (1, 2)))
     api.knows([builders.run(2, status="completed", conclusion="success", updated=90)])
     api.broken.add("/runs/1/attempts/1")
@@ -337,11 +370,11 @@ async def test_ten_thousand_failures_through_a_crash_in_the_middle_are_fetched_o
 async def test_what_is_done_already_elsewhere_is_not_done_twice_at_once(counting: Worker, api: FakeGitHub) -> None:
     async with counting.store.connection() as connection:
         for name in (lease.REDELIVER, lease.RECONCILE):
-            assert await leases.acquire(connection, name, "another", 60_000)
+            assert await lease.acquire(connection, name, "another", 60_000)
     async with recovery(api, counting) as recovering:
-        with pytest.raises(BusyError, match="another is at it right now"):
+        with pytest.raises(BusyError, match="already running in another"):
             await recovering.redeliver()
-        with pytest.raises(BusyError, match="another is at it right now"):
+        with pytest.raises(BusyError, match="already running in another"):
             await recovering.reconcile()
     async with recovery(api, counting, holder="another") as recovering:
         await recovering.redeliver()
@@ -353,9 +386,8 @@ async def test_what_is_done_already_elsewhere_is_not_done_twice_at_once(counting
 
 
 async def count_long_ago(counting: Worker, *payloads: builders.Payload) -> None:
-    counting.now = time.time() - 3600
     await counting.count([builders.delivery(payload) for payload in payloads])
-    counting.now = time.time()
+    await counting.age(3600)
 
 
 DONE_JOB = builders.job(status="completed", conclusion="success", started=7, completed=67, runner=5)
@@ -377,6 +409,40 @@ async def test_github_is_asked_about_what_has_been_open_for_long_and_only_that(
     assert figures.total(counted, "promgithub_job_duration_seconds_sum") == 60
     assert figures.total(counted, "promgithub_job_queued") == 2
     assert api.requests["GET jobs"] == 2  # those of an attempt together
+
+
+async def test_a_dry_run_names_what_would_change_and_changes_no_figure(counting: Worker, api: FakeGitHub) -> None:
+    await count_long_ago(counting, builders.run(9, status="in_progress"), builders.job(7, run_id=9), builders.job())
+    api.knows([DONE_JOB])
+    before = await counting.figures()
+    async with recovery(api, counting) as recovering:
+        dry = await recovering.reconcile(dry_run=True)
+        assert {**await counting.figures(), **before} == await counting.figures()
+        done = await recovering.reconcile()
+    assert (dry.asked, dry.corrected, dry.deleted) == (done.asked, done.corrected, done.deleted)
+    assert sorted(dry.lines) == sorted(done.lines)
+    assert sorted(line.split("\t")[0] + " " + line.split("\t")[-1] for line in dry.lines) == [
+        "job closed as deleted",
+        "job corrected",
+        "run closed as deleted",
+    ]
+
+
+async def test_rows_that_cannot_be_read_do_not_hold_up_the_others(
+    counting: Worker, api: FakeGitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("processor.recovery.reconciliation.RECONCILE_CHUNK", 2)
+    await count_long_ago(counting, *(builders.run(number, status="in_progress") for number in range(2, 7)))
+    await count_long_ago(counting, *(builders.job(number) for number in range(2, 7)))
+    async with counting.engine.begin() as connection:
+        for table in ("runs", "jobs"):
+            await connection.execute(text(f"UPDATE {table} SET state = '[1]'"))  # noqa: S608
+    await count_long_ago(counting, builders.run(1, status="in_progress"), builders.job())
+    api.knows([DONE_JOB])
+    async with recovery(api, counting) as recovering:
+        done, again = await recovering.reconcile(), await recovering.reconcile()
+    assert (done.asked, done.corrected) == (2, 2)
+    assert (again.asked, again.corrected) == (0, 0)
 
 
 async def test_the_true_event_that_comes_later_changes_nothing(counting: Worker, api: FakeGitHub) -> None:
@@ -407,7 +473,9 @@ async def test_what_github_knows_no_more_is_closed_and_the_true_event_still_wins
 
 
 @pytest.mark.parametrize("hidden", ["the repository", "/actions/", "/actions/runs"])
-async def test_nothing_is_closed_where_the_token_may_not_look(counting: Worker, api: FakeGitHub, hidden: str) -> None:
+async def test_nothing_is_closed_in_a_repository_that_the_token_may_not_read(
+    counting: Worker, api: FakeGitHub, hidden: str
+) -> None:
     await count_long_ago(counting, builders.run(9, status="in_progress"), builders.job(7, run_id=9))
     if hidden == "the repository":
         del api.repositories["acme/gears"]
@@ -421,20 +489,14 @@ async def test_nothing_is_closed_where_the_token_may_not_look(counting: Worker, 
     assert figures.total(await counting.figures(), "promgithub_workflow_in_progress") == 1
 
 
-async def test_a_zombie_that_github_takes_for_running_is_left_to_age_which_closes_it(
+async def test_a_job_that_github_wrongly_reports_as_running_is_closed_only_by_its_age(
     counting: Worker, api: FakeGitHub
 ) -> None:
     zombie = builders.run(1, status="in_progress")
     await count_long_ago(counting, zombie)
     api.knows([zombie])
-    chores = Housekeeping(
-        counting.store,
-        Lease(counting.store, "test", clock=lambda: 0.0),
-        parse_duration("8d"),
-        parse_duration("30d"),
-        lambda: builders.START.timestamp() + 36 * 86_400,
-    )
-    await chores._lease.attempt()
+    chores = counting.chores()
+    await counting.age(36 * 86_400)
     async with recovery(api, counting) as recovering:
         assert (await recovering.reconcile()).corrected == 0
         assert await chores.close_stale() == 1
@@ -456,10 +518,10 @@ async def test_after_a_crash_in_the_middle_those_not_asked_about_come_first(coun
     assert next(path for path in api.asked if "/runs/" in path).split("/")[6] == "2"
 
 
-async def test_a_broker_that_is_away_ends_it_with_what_was_done_kept(
+async def test_an_unavailable_broker_ends_the_recovery_and_keeps_finished_work(
     counting: Worker, api: FakeGitHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processor.recovery.redeliver.PATIENCE", 0.0)
+    monkeypatch.setattr("processor.recovery.redelivery.PATIENCE", 0.0)
 
     class Away(Queue):
         async def publish(self, _delivery: Delivery) -> None:

@@ -1,10 +1,10 @@
-"""What somebody can do who has a signed body, but not the secret: send it again under another ID or event."""
+"""Replay attacks: someone who has a signed body, but not the secret, sends it with another ID or event."""
 
 from collections.abc import Sequence
 
-from tests import builders, figures
-from tests.builders import Payload
-from tests.worker import Worker
+from tests.support import builders, figures
+from tests.support.builders import Payload
+from tests.support.worker import Worker
 
 HISTORY: Sequence[Payload] = (
     builders.run(1, status="queued"),

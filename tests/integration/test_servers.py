@@ -1,4 +1,4 @@
-"""The servers of the tests themselves: what is killed comes back with its data, and nothing is left behind."""
+"""The test servers: a killed server restarts with its data, and no files or processes remain."""
 
 import asyncio
 import shutil
@@ -11,13 +11,13 @@ from pathlib import Path
 import aio_pika
 import asyncpg
 import pytest
+from aio_pika.abc import HeadersType
 from aio_pika.exceptions import ChannelNotFoundEntity
-from aiormq.abc import FieldTable
 
-from tests.servers.postgres import PostgresServer, fresh_database
-from tests.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer, remove_queue
+from tests.support.servers.postgres import PostgresServer, fresh_database
+from tests.support.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer, remove_queue
 
-QUORUM: FieldTable = {"x-queue-type": "quorum"}
+QUORUM: HeadersType = {"x-queue-type": "quorum"}
 
 
 async def test_a_killed_rabbit_comes_back_on_its_port_with_what_it_confirmed(private_rabbit: RabbitServer) -> None:
@@ -110,7 +110,7 @@ if sys.platform == "linux":
 
 SESSION = """
 import asyncio, os, signal
-from tests.servers.postgres import PostgresServer
+from tests.support.servers.postgres import PostgresServer
 server = PostgresServer()
 asyncio.run(server.start())
 print(server.port, server.directory, flush=True)

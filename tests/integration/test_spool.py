@@ -1,41 +1,39 @@
-"""The spool on disk: what it confirmed survives, what is damaged is set aside, what is full says so."""
+"""The spool on disk: confirmed deliveries survive, damaged files are set aside, a full spool refuses deliveries."""
 
 import asyncio
 import os
 import random
-import resource
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from shared.broker import Batch, Consumer
+from shared.brokers.interface import Batch, Consumer
+from shared.brokers.spool import SpoolBroker, spool_dead_letters, spool_publisher
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, QueueFull, SettingsError
-from shared.spool import SpoolBroker, spool_publisher
-from shared.spool.rows import SCHEMA
+from shared.settings import SPOOL_MAX_BYTES
+from tests.support.disks import MIB, Disk, memory_disk
 
 SOON = 10.0
 A_MOMENT = 0.2
-MIB = 1024 * 1024
 
 PUBLISHER = """
 import asyncio, sys, uuid
 from pathlib import Path
 from shared.delivery import Delivery
-from shared.spool import SpoolBroker
+from shared.brokers.spool import SpoolBroker
 
 async def main():
-    spool = SpoolBroker(Path(sys.argv[1]), 10**6, 20)
+    spool = SpoolBroker(Path(sys.argv[1]), 10**6, 20, 10**9)
     await spool.start()
     async def publish():
         while True:
@@ -50,10 +48,10 @@ asyncio.run(main())
 CONSUMER = """
 import asyncio, os, sys
 from pathlib import Path
-from shared.spool import SpoolBroker
+from shared.brokers.spool import SpoolBroker
 
 async def main():
-    spool = SpoolBroker(Path(sys.argv[1]), 10**6, 2)
+    spool = SpoolBroker(Path(sys.argv[1]), 10**6, 2, 10**9)
     await spool.start()
     async for batch in (await spool.consume(100)).batches(10, 0):
         ids = " ".join(delivery.id for delivery in batch.deliveries)
@@ -62,14 +60,18 @@ async def main():
             os._exit(1)
         await batch.ack()
         print("acked", ids, flush=True)
+        if not spool.deliveries:
+            break
 
 asyncio.run(main())
 """
 
 
 @asynccontextmanager
-async def opened(directory: Path, size: int = 1000, limit: int = 20, **bounds: int) -> AsyncIterator[SpoolBroker]:
-    spool = SpoolBroker(directory, size, limit, **bounds)
+async def opened(
+    directory: Path, size: int = 1000, limit: int = 20, max_bytes: int = SPOOL_MAX_BYTES
+) -> AsyncIterator[SpoolBroker]:
+    spool = SpoolBroker(directory, size, limit, max_bytes)
     await spool.start()
     try:
         yield spool
@@ -100,12 +102,6 @@ async def next_batch(batches: AsyncIterator[Batch]) -> Batch:
 async def held(spool: SpoolBroker, size: int) -> Batch:
     """Take a batch of at most so many that is not acked."""
     return await next_batch((await spool.consume(size)).batches(size, 0))
-
-
-async def is_available(spool: SpoolBroker) -> None:
-    async with asyncio.timeout(SOON):
-        while not spool.available:  # noqa: ASYNC110 - the interface has no event for it
-            await asyncio.sleep(0.01)
 
 
 def push(size: int = 10, event: str = "push") -> Delivery:
@@ -163,7 +159,7 @@ async def test_a_delivery_that_crashes_its_consumer_ends_as_a_dead_letter_and_ta
 
 @dataclass(frozen=True)
 class Run:
-    """The batches that a consumer got and acked before it crashed or had nothing left to do."""
+    """The batches that a consumer got and acked before it crashed or the spool was empty."""
 
     got: list[list[str]]
     acked: list[list[str]]
@@ -175,13 +171,10 @@ async def consumed(directory: Path) -> Run:
     )
     assert process.stdout is not None
     lines: list[list[str]] = []
-    with suppress(TimeoutError):
-        while line := await asyncio.wait_for(process.stdout.readline(), 3):
+    async with asyncio.timeout(60):
+        while line := await process.stdout.readline():
             lines.append(line.decode().split())
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.kill()
-    await process.wait()
+        await process.wait()
     return Run([ids for kind, *ids in lines if kind == "got"], [ids for kind, *ids in lines if kind == "acked"])
 
 
@@ -341,12 +334,18 @@ async def test_space_is_used_again(tmp_path: Path) -> None:
 # --- Damage ---
 
 
-@pytest.mark.parametrize("damage", ["a text", "overwritten", "truncated", "emptied"])
-async def test_a_damaged_file_is_set_aside_with_a_loud_error(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "saved"),
+    [("a text", range(1)), ("emptied", range(1)), ("truncated", range(80, 120)), ("overwritten", range(180, 200))],
+)
+async def test_a_damaged_file_is_set_aside_with_a_loud_error_and_what_can_be_read_is_kept(
+    tmp_path: Path, damage: str, saved: range
+) -> None:
     file = tmp_path / "deliveries.db"
+    published = [push(3000) for _ in range(200)]
     async with opened(tmp_path) as spool:
-        for _ in range(200):
-            await spool.publish(push(3000))
+        for one in published:
+            await spool.publish(one)
     content = file.read_bytes()
     spoilt = {
         "a text": b"this is not a database\n" * 1000,
@@ -358,7 +357,7 @@ async def test_a_damaged_file_is_set_aside_with_a_loud_error(tmp_path: Path, dam
 
     with capture_logs() as logs:
         async with opened(tmp_path) as spool:
-            assert spool.deliveries == 0
+            assert spool.deliveries in saved
             await spool.publish(push())
 
     assert [line["log_level"] for line in logs] == ["error"]
@@ -366,7 +365,61 @@ async def test_a_damaged_file_is_set_aside_with_a_loud_error(tmp_path: Path, dam
     # SQLite may have noted in the header that the file is open.
     assert set_aside(tmp_path)[0].read_bytes()[4096:] == spoilt[4096:]
     async with opened(tmp_path) as spool:
-        assert len(await everything(spool)) == 1
+        *kept, _ = await everything(spool)
+    assert len(kept) in saved
+    assert kept == [one for one in published if one in kept]
+
+
+@pytest.mark.parametrize("when", ["at rest", "in use"])
+async def test_a_payload_that_changed_on_the_disk_becomes_a_dead_letter_and_costs_no_other(
+    tmp_path: Path, when: str
+) -> None:
+    published = [push(20_000) for _ in range(10)]
+    with capture_logs() as logs:
+        async with opened(tmp_path) as spool:
+            for one in published:
+                await spool.publish(one)
+            if when == "in use":
+                flip(tmp_path, published[4].body)
+                assert await everything(spool) == [*published[:4], *published[5:]]
+        if when == "at rest":
+            flip(tmp_path, published[4].body)
+            async with opened(tmp_path) as spool:
+                assert await everything(spool) == [*published[:4], *published[5:]]
+    assert [(letter, reason) for letter, reason, _ in dead_letters(tmp_path)] == [(published[4].id, "damaged")]
+    errors = [line for line in logs if line["log_level"] == "error"]
+    assert [(line["delivery_id"], line["reason"]) for line in errors] == [(published[4].id, "damaged")]
+
+
+def flip(directory: Path, body: bytes) -> None:
+    """Change a byte of a stored payload, wherever it is on the disk."""
+    with closing(sqlite3.connect(directory / "deliveries.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path = directory / "deliveries.db"
+    part = body[10_000:10_200]  # within one page
+    for start in (part, part[:100], part[100:]):
+        if (place := path.read_bytes().find(start)) >= 0:
+            with path.open("r+b") as file:
+                file.seek(place + 50)
+                file.write(bytes([start[50] ^ 0xFF]))
+            return
+    raise AssertionError("the payload is not in the file")
+
+
+async def test_a_damaged_letter_that_is_replayed_is_found_damaged_again(tmp_path: Path) -> None:
+    one = push(20_000)
+    async with opened(tmp_path) as spool:
+        await spool.publish(one)
+    flip(tmp_path, one.body)
+    async with opened(tmp_path) as spool:
+        assert not (await spool.take(1)).entries
+        async with spool_dead_letters(tmp_path, 10, SPOOL_MAX_BYTES) as letters:
+            assert await letters.replay(await anext(letters.letters()))
+        async with asyncio.timeout(SOON):
+            while not spool.deliveries:  # noqa: ASYNC110 - another connection has written it
+                await asyncio.sleep(0.05)
+        assert not (await spool.take(1)).entries
+        assert (spool.deliveries, spool.dead_letters) == (0, 1)
 
 
 async def test_a_log_without_its_file_is_set_aside(tmp_path: Path) -> None:
@@ -390,7 +443,7 @@ async def test_a_file_that_is_damaged_while_it_is_used_is_set_aside_and_work_goe
             async with asyncio.timeout(30):
                 while not set_aside(tmp_path):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-                await is_available(spool)
+                assert await spool.ready_within(SOON)
                 await spool.publish(replace(push(), body=b"new"))
                 await consuming
         assert "error" in [line["log_level"] for line in logs]
@@ -418,15 +471,18 @@ async def test_a_second_process_on_the_directory_is_refused_until_the_first_is_g
     assert first.stdout is not None
     await first.stdout.readline()
 
-    with pytest.raises(SettingsError, match=f"^{tmp_path}: another promgithub uses it; takes a directory of its own$"):
-        await SpoolBroker(tmp_path, 10, 20).start()
+    with pytest.raises(
+        SettingsError,
+        match=rf"^{tmp_path}: another promgithub uses it \(process \d+ on .+\); takes a directory of its own$",
+    ):
+        await SpoolBroker(tmp_path, 10, 20, SPOOL_MAX_BYTES).start()
 
     first.kill()
     await first.stdout.read()
     await first.wait()
     async with opened(tmp_path):
         with pytest.raises(SettingsError, match="another promgithub uses it"):
-            await SpoolBroker(tmp_path, 10, 20).start()
+            await SpoolBroker(tmp_path, 10, 20, SPOOL_MAX_BYTES).start()
     async with opened(tmp_path):
         pass
 
@@ -434,54 +490,29 @@ async def test_a_second_process_on_the_directory_is_refused_until_the_first_is_g
 async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=f"{tmp_path}/file: cannot be used"):
-        await SpoolBroker(tmp_path / "file", 10, 20).start()
+        await SpoolBroker(tmp_path / "file", 10, 20, SPOOL_MAX_BYTES).start()
 
 
 # --- A disk that is full, or does not answer ---
 
 
-@dataclass(frozen=True)
-class SmallDisk:
-    """A directory where little can be written; `mounted`: it is a file system of its own."""
-
-    directory: Path
-    mounted: bool
-
-    @contextmanager
-    def full(self, room: int) -> Iterator[None]:
-        """Let no more than so many bytes be written, to one file."""
-        if self.mounted:
-            ballast = self.directory / "ballast"
-            free = os.statvfs(self.directory)
-            ballast.write_bytes(b"x" * max(0, free.f_bavail * free.f_frsize - room))
-            yield
-            ballast.unlink()
-        else:
-            before = resource.getrlimit(resource.RLIMIT_FSIZE)
-            sizes = (path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
-            resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes, default=0) + room, before[1]))
-            yield
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with memory_disk(tmp_path / "disk", 160 * MIB) as mounted:
+        yield mounted
 
 
-@pytest.fixture(params=["a file system", "a limit"])
-def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]:
-    """Give a small file system, or where none may be mounted, a limit on the size of files; and always the latter."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(tmp_path)]
-    mounted = (
-        request.param == "a file system" and subprocess.run(command, check=False, capture_output=True).returncode == 0
-    )
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        yield SmallDisk(tmp_path, mounted)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        if mounted:
-            subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+async def full(spool: SpoolBroker, disk: Disk) -> None:
+    """Fill the disk until nothing fits, not even into the room that the spool had reserved."""
+    disk.fill()
+    async with asyncio.timeout(SOON):
+        while spool.available:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    disk.fill()
 
 
 async def published_until_refused(spool: SpoolBroker, size: int) -> int:
-    """Publish until the spool cannot be written; return how many were confirmed."""
+    """Publish until the disk is full; return how many were confirmed."""
     for confirmed in range(1000):
         try:
             await spool.publish(push(size))
@@ -490,55 +521,119 @@ async def published_until_refused(spool: SpoolBroker, size: int) -> int:
     raise AssertionError("nothing stops it")
 
 
-async def test_a_full_disk_refuses_and_recovers_without_losing_what_was_confirmed(small_disk: SmallDisk) -> None:
-    async with opened(small_disk.directory / "spool") as spool:
+async def test_a_full_disk_refuses_and_recovers_without_losing_what_was_confirmed(disk: Disk) -> None:
+    async with opened(disk.directory / "spool") as spool:
         await spool.publish(push(50_000))
-        with small_disk.full(400_000):
-            confirmed = 1 + await published_until_refused(spool, 50_000)
-            assert not spool.available
-            assert spool.deliveries == confirmed
-        await is_available(spool)
+        disk.fill(room=20 * MIB)
+        confirmed = 1 + await published_until_refused(spool, 50_000)
+        assert (spool.available, spool.deliveries) == (False, confirmed)
+        disk.clear()
+        assert await spool.ready_within(SOON)
         await spool.publish(push(50_000))
-        assert spool.deliveries == confirmed + 1
-    async with opened(small_disk.directory / "spool") as spool:
+    async with opened(disk.directory / "spool") as spool:
         assert len(await everything(spool)) == confirmed + 1
 
 
-async def test_a_full_disk_gives_deliveries_back_that_cannot_be_acked(small_disk: SmallDisk) -> None:
-    async with opened(small_disk.directory / "spool") as spool:
-        await asyncio.gather(*(spool.publish(push(1000)) for _ in range(2)))
+async def test_a_disk_that_others_fill_still_hands_out_and_deletes_and_accepts_once_there_is_room(disk: Disk) -> None:
+    async with opened(disk.directory / "spool") as spool:
+        await asyncio.gather(*(spool.publish(push(50_000)) for _ in range(200)))
+        disk.fill()
+        assert len(await everything(spool)) == 200
+        with pytest.raises(BrokerUnavailable):
+            await spool.publish(push())
+        disk.clear()
+        assert await spool.ready_within(SOON)
+
+
+async def test_an_ack_that_the_disk_refuses_is_retried_and_nothing_is_handed_out_twice(disk: Disk) -> None:
+    async with opened(disk.directory / "spool") as spool:
+        await asyncio.gather(*(spool.publish(push(1000)) for _ in range(4)))
         batches = (await spool.consume(100)).batches(2, 0)
         batch = await next_batch(batches)
-        with small_disk.full(0):
-            await nothing_fits(spool)
-            there = spool.deliveries
-            await batch.ack()
-            assert spool.deliveries == there
-        for delivery in batch.deliveries:
-            again = await next_batch(batches)
-            assert list(again.deliveries) == [delivery]
-            await again.ack()
-        assert spool.deliveries == there - 2
+        await full(spool, disk)
+        acking = asyncio.create_task(batch.ack())
+        taking = asyncio.create_task(next_batch(batches))
+        await asyncio.sleep(2)
+        assert (acking.done(), taking.done(), spool.deliveries) == (False, False, 4)
+        disk.clear()
+        await acking
+        assert not {one.id for one in batch.deliveries} & {one.id for one in (await taking).deliveries}
+        assert spool.deliveries == 2
 
 
-async def test_a_consumer_outlives_a_full_disk(small_disk: SmallDisk) -> None:
-    async with opened(small_disk.directory / "spool") as spool:
-        await asyncio.gather(*(spool.publish(push()) for _ in range(50)))
-        with small_disk.full(0):
-            await nothing_fits(spool)
-            with suppress(BrokerUnavailable):
-                while (await spool.take(1)).entries:  # marking one as handed out needs less room than anything else
-                    pass
-            waiting = asyncio.create_task(held(spool, 1))
-            await asyncio.sleep(A_MOMENT)
-            assert not waiting.done()
-        assert len((await waiting).deliveries) == 1
+async def test_a_consumer_that_is_stopped_does_not_wait_for_room_to_ack(disk: Disk) -> None:
+    async with opened(disk.directory / "spool") as spool:
+        await spool.publish(push(1000))
+        consumer = await spool.consume(1)
+        batch = await next_batch(consumer.batches(1, 0))
+        await full(spool, disk)
+        acking = asyncio.create_task(batch.ack())
+        await asyncio.sleep(A_MOMENT)
+        await consumer.stop()
+        async with asyncio.timeout(SOON):
+            await acking
+        assert spool.deliveries == 1
 
 
-async def nothing_fits(spool: SpoolBroker) -> None:
-    """Use up what little room a full disk still has in the file."""
-    await published_until_refused(spool, 50_000)
-    await published_until_refused(spool, 10)
+async def test_a_spool_on_a_full_disk_opens_and_drains(disk: Disk) -> None:
+    async with opened(disk.directory / "spool") as spool:
+        await asyncio.gather(*(spool.publish(push(50_000)) for _ in range(100)))
+    disk.fill()
+    async with opened(disk.directory / "spool") as spool:
+        assert not spool.available
+        assert len(await everything(spool)) == 100
+
+
+async def test_a_command_adds_nothing_to_a_spool_whose_disk_is_full(disk: Disk) -> None:
+    async with opened(disk.directory / "spool") as spool:
+        await full(spool, disk)
+        disk.clear()
+        disk.fill(room=20 * MIB)
+        async with spool_publisher(disk.directory / "spool", 10, SPOOL_MAX_BYTES) as publisher:
+            with pytest.raises(BrokerUnavailable, match="the disk is full"):
+                await publisher.publish(push())
+
+
+# --- Files that are removed or replaced while they are in use ---
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+@pytest.mark.parametrize("name", ["deliveries.db", "deliveries.db-wal", "deliveries.db-shm", "lock"])
+async def test_a_file_that_is_removed_or_replaced_ends_accepting_at_once_and_costs_no_accepted_delivery(
+    tmp_path: Path, name: str, how: str
+) -> None:
+    directory = tmp_path / "spool"
+    async with opened(directory) as spool:
+        published = [push() for _ in range(5)]
+        for one in published:
+            await spool.publish(one)
+        (directory / name).rename(tmp_path / "kept")
+        if how == "replaced":
+            (directory / name).write_bytes((tmp_path / "kept").read_bytes())
+        with capture_logs() as logs, pytest.raises(BrokerUnavailable, match=f"{name} was {how}"):
+            await spool.publish(push())
+        assert not spool.available
+        assert [(line["log_level"], f"{directory / name} was {how}" in line["reason"]) for line in logs] == [
+            ("error", True)
+        ]
+        assert (await everything(spool))[:5] == published
+
+
+async def test_a_removed_file_is_noticed_while_nothing_arrives_and_accepted_again_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / "spool"
+    async with opened(directory) as spool:
+        await spool.publish(push())
+        directory.rename(tmp_path / "elsewhere")
+        async with asyncio.timeout(SOON):
+            while spool.available:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        (tmp_path / "elsewhere").rename(directory)
+        assert await spool.ready_within(SOON)
+        await spool.publish(push())
+    async with opened(directory) as spool:
+        assert len(await everything(spool)) == 2
 
 
 @pytest.mark.timeout(60)
@@ -553,7 +648,7 @@ async def test_a_file_that_is_held_up_does_not_block_the_loop(tmp_path: Path) ->
                 longest = max(longest, time.monotonic() - began)
             assert isinstance(publishing.exception(), BrokerUnavailable)
             assert longest < 1
-        await is_available(spool)
+        assert await spool.ready_within(SOON)
         await spool.publish(push())
 
 
@@ -572,7 +667,7 @@ async def test_a_consumer_gets_what_is_handed_out_later_than_a_publish_may_take(
 
 @pytest.mark.timeout(60)
 async def test_closing_a_file_that_is_held_up_ends_within_seconds_and_confirms_nothing(tmp_path: Path) -> None:
-    spool = SpoolBroker(tmp_path, 10, 20)
+    spool = SpoolBroker(tmp_path, 10, 20, SPOOL_MAX_BYTES)
     await spool.start()
     with held_up(tmp_path):
         publishing = asyncio.create_task(spool.publish(push()))
@@ -589,22 +684,10 @@ async def test_closing_a_file_that_is_held_up_ends_within_seconds_and_confirms_n
                 await asyncio.sleep(0.1)
 
 
-async def test_a_file_of_a_release_that_knew_no_source_is_read_and_written(tmp_path: Path) -> None:
-    old, new = push(), replace(push(), source="recovered")
-    with closing(sqlite3.connect(tmp_path / "deliveries.db")) as connection, connection:
-        connection.executescript(SCHEMA.replace("    source TEXT,\n", ""))
-        values = (old.id, old.event, old.body, old.received_at)
-        connection.execute("INSERT INTO deliveries (id, event, body, received_at) VALUES (?, ?, ?, ?)", values)
-    async with spool_publisher(tmp_path, 10) as publisher:
-        await publisher.publish(new)
-    async with opened(tmp_path) as spool:
-        assert list((await held(spool, 2)).deliveries) == [old, new]
-
-
 async def test_a_publisher_beside_it_is_refused_when_the_queue_is_full(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
         await spool.publish(push())
-        async with spool_publisher(tmp_path, 2) as publisher:
+        async with spool_publisher(tmp_path, 2, SPOOL_MAX_BYTES) as publisher:
             await publisher.publish(push())
             with pytest.raises(QueueFull):
                 await publisher.publish(push())

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from shared.broker import Batch, DeadLetter
+from shared.brokers.interface import Batch, DeadLetter
+from shared.brokers.spool import SpoolBroker, spool_dead_letters
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, QueueFull, SettingsError
-from shared.spool import SpoolBroker, spool_dead_letters
+from shared.settings import SPOOL_MAX_BYTES
 
 SOON = 10.0
 KIB = 1024
 
 
 @asynccontextmanager
-async def opened(directory: Path, size: int = 1000, **bounds: int) -> AsyncIterator[SpoolBroker]:
-    spool = SpoolBroker(directory, size, 20, **bounds)
+async def opened(directory: Path, size: int = 1000, max_bytes: int = SPOOL_MAX_BYTES) -> AsyncIterator[SpoolBroker]:
+    spool = SpoolBroker(directory, size, 20, max_bytes)
     await spool.start()
     try:
         yield spool
@@ -52,12 +53,12 @@ async def bury(spool: SpoolBroker, *deliveries: Delivery) -> None:
 
 
 async def look(directory: Path) -> list[DeadLetter]:
-    async with spool_dead_letters(directory, 1000) as dead_letters:
+    async with spool_dead_letters(directory, 1000, SPOOL_MAX_BYTES) as dead_letters:
         return [letter async for letter in dead_letters.letters()]
 
 
-async def replay_all(directory: Path, size: int = 1000, **bounds: int) -> None:
-    async with spool_dead_letters(directory, size, **bounds) as dead_letters:
+async def replay_all(directory: Path, size: int = 1000, max_bytes: int = SPOOL_MAX_BYTES) -> None:
+    async with spool_dead_letters(directory, size, max_bytes) as dead_letters:
         async for letter in dead_letters.letters():
             assert await dead_letters.replay(letter)
 
@@ -113,7 +114,7 @@ async def test_dead_letters_that_another_process_dropped_leave_their_room_to_oth
         with pytest.raises(QueueFull):
             await batch.dead_letter(batch.deliveries[0], "undecodable", "not JSON")
 
-        async with spool_dead_letters(tmp_path, 3) as dead_letters:
+        async with spool_dead_letters(tmp_path, 3, SPOOL_MAX_BYTES) as dead_letters:
             async for letter in dead_letters.letters():
                 assert await dead_letters.drop(letter)
         async with asyncio.timeout(SOON):
@@ -155,7 +156,7 @@ async def test_a_replay_is_refused_by_the_bytes_of_a_full_spool_too(tmp_path: Pa
 async def test_a_letter_that_somebody_else_removed_meanwhile_is_not_replayed(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
         await bury(spool, push())
-        async with spool_dead_letters(tmp_path, 1000) as dead_letters:
+        async with spool_dead_letters(tmp_path, 1000, SPOOL_MAX_BYTES) as dead_letters:
             letter = await anext(dead_letters.letters())
             await replay_all(tmp_path)
             assert not await dead_letters.replay(letter)
@@ -177,10 +178,10 @@ async def test_a_file_that_is_no_spool_is_an_error_that_names_the_directory(tmp_
 
 
 @pytest.mark.parametrize("begun_anew", [False, True])
-async def test_a_spool_that_was_set_aside_meanwhile_takes_no_replay(tmp_path: Path, begun_anew: bool) -> None:
+async def test_a_replay_into_a_spool_that_was_set_aside_is_refused(tmp_path: Path, begun_anew: bool) -> None:
     async with opened(tmp_path) as spool:
         await bury(spool, push())
-    async with spool_dead_letters(tmp_path, 1000) as dead_letters:
+    async with spool_dead_letters(tmp_path, 1000, SPOOL_MAX_BYTES) as dead_letters:
         letter = await anext(dead_letters.letters())
         (tmp_path / "deliveries.db").rename(tmp_path / "deliveries.db.damaged")
         if begun_anew:

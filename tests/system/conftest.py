@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from tests.github import SECRET, GitHub
-from tests.processes import Launcher, Process
+from tests.support.github import SECRET, GitHub
+from tests.support.processes import Launcher, Process
 
 
 @pytest_asyncio.fixture
 async def github() -> AsyncIterator[GitHub]:
-    """Give GitHub's side."""
     async with GitHub() as client:
         yield client
 

@@ -1,4 +1,4 @@
-"""RabbitMQ goes away, freezes or takes no more, under load: a 503 meanwhile, and nothing accepted is lost."""
+"""RabbitMQ fails, freezes or blocks under load: the receiver answers 503, and no accepted delivery is lost."""
 
 import asyncio
 import secrets
@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 
 from promgithub.simulation.histories import Historian, History
-from tests import figures
-from tests.github import GitHub, until
-from tests.processes import Process
-from tests.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer, disk_alarm, memory_alarm
+from tests.support import figures
+from tests.support.github import GitHub, until
+from tests.support.processes import Process
+from tests.support.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer, disk_alarm, memory_alarm
 
 Start = Callable[..., Process]
 
@@ -83,7 +83,7 @@ async def test_a_broker_killed_under_load_costs_a_503_and_loses_nothing_accepted
     await assert_lossless(github, truth, pipeline, refused, "broker_down", "5")
 
 
-async def test_a_broker_away_for_half_a_minute_is_told_by_readiness_and_comes_back_by_itself(
+async def test_readiness_shows_a_broker_outage_of_half_a_minute_and_recovers_by_itself(
     private_rabbit: RabbitServer, pipeline: tuple[Process, Process], github: GitHub
 ) -> None:
     receiver, _ = pipeline

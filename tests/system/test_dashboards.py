@@ -15,15 +15,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from deploy.grafana.promql import filled
 from promgithub.simulation.histories import Historian
 from shared.delivery import Delivery
-from tests import builders
-from tests.github import SECRET, GitHub, until
-from tests.processes import Launcher
-from tests.promql import grouped_by, made_by, selectors, with_labels
-from tests.servers.errors import MissingServerError, PrometheusError
-from tests.servers.prometheus import PrometheusServer
+from tests.support import builders
+from tests.support.github import SECRET, GitHub, until
+from tests.support.processes import Launcher
+from tests.support.promql import filled, grouped_by, made_by, selectors, with_labels
+from tests.support.servers.errors import MissingServerError, PrometheusError
+from tests.support.servers.prometheus import PrometheusServer
 
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = {
@@ -32,12 +31,14 @@ DASHBOARDS = {
 RULES = sorted((ROOT / "deploy/prometheus").glob("*.rules.yml"))
 
 NEVER_IN_A_HEALTHY_RUN = {
-    "promgithub_event_processing_failures_total": "no transaction fails",
     "promgithub_stale_total": "nothing stays open for days",
-    "promgithub_series_overflow_total": "no metric has 10,000 series",
     "promgithub_recovery_last_success_timestamp_seconds": "there is no token for GitHub's API",
+    "promgithub_runners": "there is no token for GitHub's API",
 }
 """Metrics without a series after the run, and why: queries of these are held to docs/metrics.md instead."""
+
+EMPTY_RECORDS = {"instance:promgithub_spooling:ratio": "no receiver is without its broker"}
+"""Records without a series after the run, and why."""
 
 RANGE = "2m"
 """Longer than the run takes."""
@@ -50,7 +51,14 @@ async def prometheus(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
     """Give a Prometheus that has scraped a standalone promgithub before, during and after a simulation."""
     directory = tmp_path_factory.mktemp("dashboards")
     launcher = Launcher(directory)
-    standalone = launcher.start("standalone", "--data-dir", str(directory / "data"), WEBHOOK_SECRET=SECRET)
+    standalone = launcher.start(
+        "standalone",
+        "--data-dir",
+        str(directory / "data"),
+        WEBHOOK_SECRET=SECRET,
+        NEW_SERIES_SECONDS="2",
+        LABELS="job_name",
+    )
     try:
         server = PrometheusServer(config(standalone.admin_url.removeprefix("http://"), directory))
     except MissingServerError as error:
@@ -58,15 +66,16 @@ async def prometheus(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
     try:
         async with server, GitHub() as github:
             await standalone.ready()
-            deliveries = Historian(51).history(1500).deliveries
+            deliveries = Historian(51).history(4000).deliveries
             sent = 0
             # Interleaved, so that what begins with the first half grows with the second.
             for half in (deliveries[::2], deliveries[1::2]):
                 await github.send(standalone, half[0], secret="forged")
                 await github.send(standalone, undecodable())
-                sent += sum((await github.send_all(standalone, [*half, *half[:20], impossible()])).values())
+                sent += sum((await github.send_all(standalone, [*half, *half[:20], anomalous()])).values())
                 await github.drained(standalone, processed=sent)
-                await until(lambda: scraped(server, sent), 20)  # noqa: B023 - it is awaited at once
+                await until(lambda: scraped(server, sent), 60)  # noqa: B023 - it is awaited at once
+            await until(lambda: released(server), 60)
             yield server
     finally:
         launcher.close()
@@ -77,7 +86,7 @@ def config(target: str, directory: Path) -> str:
     for file in RULES:
         (directory / file.name).write_text(re.sub(r"(?m)^ +interval:.*$", "", file.read_text("utf-8")), "utf-8")
     return f"""
-global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
 rule_files: ["{directory}/*.rules.yml"]
 scrape_configs: [{{job_name: promgithub, static_configs: [{{targets: ["{target}"]}}]}}]
 """
@@ -87,15 +96,21 @@ def undecodable() -> Delivery:
     return builders.delivery({"workflow_job": {"id": "one"}}, event="workflow_job")
 
 
-def impossible() -> Delivery:
-    job = builders.job(status="completed", conclusion="success", started=60, completed=30, runner=1)
-    return builders.delivery(job)
+def anomalous() -> Delivery:
+    """Return a push with as many commits as GitHub lists at most: an anomaly that is counted at once."""
+    return builders.delivery(builders.push(2048))
 
 
 async def scraped(prometheus: PrometheusServer, sent: int) -> bool | None:
     """Tell whether Prometheus has seen that everything sent was counted, or dropped as a duplicate."""
     names = "promgithub_event_processed_total|promgithub_duplicate_deliveries_dropped_total"
     return (await prometheus.api("query", query=f'sum({{__name__=~"{names}"}}) == {sent}'))["result"] != [] or None
+
+
+async def released(prometheus: PrometheusServer) -> bool | None:
+    """Tell whether Prometheus has seen that no series is held, so that it has the value of each."""
+    query = "promgithub_series_held == 0 and max_over_time(promgithub_series_held[1m]) > 0"
+    return (await prometheus.api("query", query=query))["result"] != [] or None
 
 
 async def complaints(prometheus: PrometheusServer, expr: str, legend: str = "") -> list[str]:
@@ -120,6 +135,8 @@ async def unread(prometheus: PrometheusServer, expr: str) -> list[str]:
     wrong = [f"no label {label}" for label in grouped_by(expr) - made_by(expr) - known]
     for selector in map(with_labels, selectors(expr)):
         name, _, matchers = selector.partition("{")
+        if name in EMPTY_RECORDS:
+            continue
         if name in NEVER_IN_A_HEALTHY_RUN:
             absent = set(re.findall(r"\w+", matchers)) - declared()[name]
             wrong += [f"{name} has no label {label}" for label in absent]
@@ -173,7 +190,7 @@ async def test_every_rule_can_be_evaluated_and_finds_what_it_reads(prometheus: P
     wrong = {}
     for rule in (rule for group in groups for rule in group["rules"]):
         # An alert finds nothing while all is well, but what it looks at is there.
-        judge = complaints if rule["type"] == "recording" else unread
+        judge = complaints if rule["type"] == "recording" and rule["name"] not in EMPTY_RECORDS else unread
         problems = await judge(prometheus, rule["query"])
         if error := rule.get("lastError"):
             problems.append(error)

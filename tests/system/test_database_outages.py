@@ -1,4 +1,4 @@
-"""The database goes away and comes back, under load: the receiver does not notice, and every figure comes out true."""
+"""The database fails and recovers under load: the receiver is not affected, and all metrics are correct afterwards."""
 
 import asyncio
 import random
@@ -8,10 +8,10 @@ import asyncpg
 import pytest_asyncio
 
 from promgithub.simulation.histories import Historian
-from tests import figures
-from tests.github import GitHub
-from tests.processes import Process
-from tests.servers.postgres import PostgresServer, fresh_database
+from tests.support import figures
+from tests.support.github import GitHub
+from tests.support.processes import Process
+from tests.support.servers.postgres import PostgresServer, fresh_database
 
 Start = Callable[..., Process]
 
@@ -53,7 +53,7 @@ async def test_a_database_killed_under_load_delays_and_loses_nothing(
     await processor.terminate()
 
 
-async def test_a_database_away_for_half_a_minute_is_told_by_readiness_and_the_queue_and_comes_back_by_itself(
+async def test_readiness_and_the_queue_show_a_database_outage_of_half_a_minute_and_recover_by_themselves(
     private_postgres: PostgresServer, private_url: str, start_receiver: Start, start_processor: Start, github: GitHub
 ) -> None:
     receiver, processor = start_receiver(**ONCE), start_processor(DATABASE_URL=private_url, PREFETCH="50", **ONCE)

@@ -1,13 +1,13 @@
-"""Processes are killed at any instant, under load: nothing accepted is lost, nothing counts twice."""
+"""Processes are killed at random times under load: no accepted delivery is lost or counted twice."""
 
 import asyncio
 import random
 from collections.abc import Callable
 
 from promgithub.simulation.histories import Historian
-from tests import figures
-from tests.github import GitHub
-from tests.processes import Process
+from tests.support import figures
+from tests.support.github import GitHub
+from tests.support.processes import Process
 
 Start = Callable[..., Process]
 

@@ -1,4 +1,4 @@
-"""A leader that is cut off from the database: another takes over in time, and never do two expose at once."""
+"""A leader loses its connection to the database: another one takes over in time, and two never expose together."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pytest_asyncio
 
-from processor.lease import TTL
+from processor.store.lease import TTL
 from promgithub.simulation.histories import Historian, History
-from tests import figures
-from tests.figures import Figures
-from tests.github import GitHub, until
-from tests.processes import Process
-from tests.proxy import Proxy
+from tests.support import figures
+from tests.support.figures import Figures
+from tests.support.github import GitHub, until
+from tests.support.processes import Process
+from tests.support.proxy import Proxy
 
 TAKEOVER_SECONDS = 15.0
 SCRAPE_SECONDS = 0.1
@@ -123,7 +123,7 @@ async def counted(github: GitHub, receiver: Process, candidates: Sequence[Candid
     assert await github.send_all(receiver, truth.deliveries) == {202: len(truth.deliveries)}
 
     async def shown() -> bool | None:
-        return any(one.pages and one.pages[-1].ci == truth.truth.figures for one in candidates) or None
+        return any(one.pages and one.pages[-1].ci == truth.truth.at_once for one in candidates) or None
 
     await until(shown, 30)
     return truth
@@ -147,17 +147,17 @@ async def test_a_leader_cut_off_from_the_database_is_followed_and_never_exposes_
         assert not leader.exposing(since + TTL)
         assert_one_after_the_other(leader, heir)
         assert {page.leads for page in heir.pages if page.asked >= heir.exposing()[0].asked} == {True}
-        assert all(page.ci == truth.truth.figures for page in heir.exposing())
+        assert all(page.ci == truth.truth.at_once for page in heir.exposing())
 
         gone = clock()
         heir.proxy.black_hole()
         await leads(leader, TAKEOVER_SECONDS)
         assert not heir.exposing(gone + TTL)
-        assert leader.pages[-1].ci == truth.truth.figures
+        assert leader.pages[-1].ci == truth.truth.at_once
         await heir.proxy.heal()
 
 
-async def test_a_leader_cut_off_while_it_renews_its_lease_is_followed_all_the_same(
+async def test_another_processor_takes_over_from_a_leader_cut_off_while_it_renews_its_lease(
     github: GitHub, candidates: Sequence[Candidate]
 ) -> None:
     async with watched(github, candidates):

@@ -1,4 +1,4 @@
-"""The network between two parts is slow, cut or silent: answers stay bounded, nothing is lost, nothing counts twice."""
+"""A network link is slow, cut or silent: answers arrive in time, and no delivery is lost or counted twice."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 
 from promgithub.simulation.histories import Historian, History
-from tests import figures
-from tests.github import PATIENCE, GitHub
-from tests.processes import Process
-from tests.proxy import Proxy
+from tests.support import figures
+from tests.support.github import PATIENCE, GitHub
+from tests.support.processes import Process
+from tests.support.proxy import Proxy
 
 SENDING_SECONDS = 3.0
 SLOW = 0.05
@@ -101,7 +101,7 @@ async def test_a_link_that_passes_nothing_for_longer_than_github_waits_leaves_no
     silent = asyncio.create_task(asyncio.sleep(SILENT_SECONDS))
     while not silent.done():
         pages = await github.figures(pipeline.receiver, pipeline.processor)
-        assert figures.of_ci(pages) != truth.truth.figures
+        assert figures.of_ci(pages) != truth.truth.at_once
         await asyncio.sleep(0.5)
     await pipeline.proxy.heal()
     assert (await sending > 0) == link.startswith("receiver")

@@ -1,17 +1,15 @@
-"""Many times more deliveries than a receiver can hand over: it refuses at once, does not grow, and recovers."""
+"""Overload of a receiver: it refuses at once, its memory does not grow, and it recovers."""
 
 import asyncio
-import re
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
-from tests import builders, figures
-from tests.github import GitHub
-from tests.processes import Process
-from tests.servers.rabbitmq import RabbitServer
+from tests.support import builders, figures
+from tests.support.github import GitHub
+from tests.support.processes import Process
+from tests.support.servers.rabbitmq import RabbitServer
 
 Start = Callable[..., Process]
 
@@ -27,13 +25,6 @@ GROWTH = 32 * 2**20
 
 SHED = "1"
 """`Retry-After` of a delivery that is refused because too many are in flight."""
-
-
-def resident(process: Process) -> int:
-    """Return how much memory a process has, in bytes (Linux)."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
 
 
 async def flood(github: GitHub, receiver: Process, seconds: float) -> Counter[int]:
@@ -58,14 +49,14 @@ async def test_a_burst_that_cannot_be_handed_over_is_shed_at_once_in_bounded_mem
     await receiver.ready()
     async with GitHub(concurrent=SENDERS) as github:
         await flood(github, receiver, 1)
-        before = resident(receiver)
+        before = receiver.resident
         github.refusals.clear()
 
         largest = before
         with private_rabbit.frozen():
             flooding = asyncio.create_task(flood(github, receiver, BURST_SECONDS))
             while not flooding.done():
-                largest = max(largest, resident(receiver))
+                largest = max(largest, receiver.resident)
                 await asyncio.sleep(0.1)
         answered = await flooding
         shed = [refusal for refusal in github.refusals if refusal.retry_after == SHED]

@@ -1,4 +1,4 @@
-"""A delivery that can never be counted costs itself alone, whatever the reason."""
+"""A delivery that can never be counted becomes a dead letter, and does not affect others."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -7,13 +7,13 @@ import asyncpg
 import pytest_asyncio
 
 from promgithub.simulation.histories import Historian
+from shared.brokers.rabbitmq import RabbitBroker, Topology
 from shared.delivery import Delivery
-from shared.rabbitmq import RabbitBroker, Topology
 from shared.settings import ProcessorSettings
-from tests import builders, figures
-from tests.github import GitHub, until
-from tests.processes import Process
-from tests.servers.rabbitmq import take_all
+from tests.support import builders, figures
+from tests.support.github import GitHub
+from tests.support.processes import Process
+from tests.support.servers.rabbitmq import take_all
 
 Start = Callable[..., Process]
 Publish = Callable[[Iterable[Delivery]], Awaitable[None]]
@@ -29,17 +29,13 @@ async def publish(amqp_url: str, queue_name: str) -> AsyncIterator[Publish]:
     limit = ProcessorSettings.model_fields["delivery_limit"].default
     broker = RabbitBroker(amqp_url, Topology(queue_name, size, limit), "test", publish_timeout=60)
     await broker.start()
-    await until(lambda: available(broker), 10)
+    assert await broker.ready_within(10)
 
     async def publish_all(deliveries: Iterable[Delivery]) -> None:
         await asyncio.gather(*(broker.publish(delivery) for delivery in deliveries))
 
     yield publish_all
     await broker.close()
-
-
-async def available(broker: RabbitBroker) -> bool | None:
-    return broker.available or None
 
 
 async def refuse_one_job(database_url: str) -> None:

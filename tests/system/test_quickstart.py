@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import aiohttp
+import pytest
+from playwright.async_api import expect
 
-from tests.github import until
-from tests.servers.ports import free_port
+from tests.support.browser import chromium, open_tab
+from tests.support.github import until
+from tests.support.servers.ports import free_port
 
 QUICKSTART = [sys.executable, "-m", "promgithub.quickstart"]
 
@@ -51,8 +54,11 @@ async def test_run_makes_up_a_secret_once_and_says_what_to_do_next(tmp_path: Pat
             stderr=asyncio.subprocess.DEVNULL,
         )
         assert process.stdout is not None
-        lines = [(await asyncio.wait_for(process.stdout.readline(), 20)).decode() for _ in range(9)]
-        await until(lambda: ready(admin_port), 20)
+        lines = [(await asyncio.wait_for(process.stdout.readline(), 20)).decode() for _ in range(10)]
+        await until(lambda: ready(admin_port), 60)
+        for port in (service_port, admin_port):  # a listener on all addresses would answer here too
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.2", port)
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 26) == 0
         shown.append("".join(lines))
@@ -62,8 +68,37 @@ async def test_run_makes_up_a_secret_once_and_says_what_to_do_next(tmp_path: Pat
     for text in shown:
         assert f"Secret        {secret}\n" in text
         assert f"http://localhost:{service_port}/webhook" in text
+        assert f"What is queued, running and failing:  http://localhost:{admin_port}\n" in text
         assert f"http://localhost:{admin_port}/metrics" in text
         assert "simulate" in text
+
+
+async def test_the_page_shows_simulated_jobs_within_a_minute_of_the_start(tmp_path: Path) -> None:
+    service_port, admin_port = free_port(), free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PROMGITHUB_SERVICE_PORT": str(service_port),
+        "PROMGITHUB_ADMIN_PORT": str(admin_port),
+    }
+    async with asyncio.timeout(60):
+        process = await asyncio.create_subprocess_exec(
+            *QUICKSTART, "run", cwd=tmp_path, env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            assert process.stdout is not None
+            while " simulate " not in (line := (await process.stdout.readline()).decode()):
+                assert line, "it ended before it said how to simulate"
+            simulate = [*line.split(), "--deliveries", "300"]
+            simulating = await asyncio.create_subprocess_exec(
+                *simulate, cwd=tmp_path, env=environment, stdout=asyncio.subprocess.DEVNULL
+            )
+            assert await simulating.wait() == 0
+            async with chromium() as browser:
+                tab = await open_tab(browser, f"http://localhost:{admin_port}")
+                await expect(tab.page.locator("td[data-name=Job]").first).to_contain_text("test")
+        finally:
+            process.terminate()
+            assert await process.wait() == 0
 
 
 async def test_a_data_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The simulator proves what it says: true figures pass, and any sabotage is found and named."""
+"""The simulator accepts correct metrics, and finds and names every manipulated one."""
 
 import asyncio
 import json
@@ -13,13 +13,15 @@ from typing import Any
 
 import asyncpg
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
-from tests import builders, figures
-from tests.figures import Figures
-from tests.github import SECRET, GitHub, until
-from tests.processes import PROMGITHUB, Launcher, Process
-from tests.servers.ports import free_port
+from promgithub.simulation.histories import Historian
+from tests.support import builders, figures
+from tests.support.figures import Figures
+from tests.support.github import SECRET, GitHub, until
+from tests.support.processes import PROMGITHUB, Launcher, Process
+from tests.support.servers.ports import free_port
 
 Start = Callable[..., Process]
 
@@ -34,11 +36,12 @@ async def simulate(*arguments: str, secret: str = SECRET) -> subprocess.Complete
     )
 
 
-async def simulated(receiver: Process, *processors: Process, seed: int = 1) -> dict[str, Any]:
-    """Play 600 deliveries with duplicates and disorder; return the report."""
+async def simulated(receiver: Process, *processors: Process, seed: int = 1, rate: int = 400) -> dict[str, Any]:
+    """Play 600 deliveries with duplicates and disorder, `rate` in a second; return the report."""
     pages = [part for processor in processors for part in ("--metrics", processor.admin_url)]
-    options = ["--deliveries", "600", "--rate", "400", "--duplicates", "0.2", "--disorder", "0.2", "--burst", "50"]
-    done = await simulate(receiver.service_url, *pages, *options, "--seed", str(seed), "--timeout", "30", "--json")
+    options = ["--deliveries", "600", "--duplicates", "0.2", "--disorder", "0.2", "--burst", "50"]
+    played = ["--seed", str(seed), "--rate", str(rate), "--timeout", "30", "--json"]
+    done = await simulate(receiver.service_url, *pages, *options, *played)
     assert done.stdout, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     assert (done.returncode == 0) == report["good"]
@@ -79,11 +82,11 @@ async def test_a_figure_that_is_not_true_is_found_and_named(standalone: Process,
     await standalone.ready()
 
     async def sabotage() -> None:
-        await github.drained(standalone, processed=50)  # so that the simulator has looked at what was there before
+        await github.drained(standalone, processed=1)  # so that the simulator has looked at what was there before
         repo = builders.repository("acme/gears")
         assert await github.send(standalone, builders.delivery(builders.push(1, repo=repo))) == 202
 
-    report, _ = await asyncio.gather(simulated(standalone, standalone), sabotage())
+    report, _ = await asyncio.gather(simulated(standalone, standalone, rate=100), sabotage())
     assert not report["good"]
     wrong = {(one["name"], one["labels"]["repository"]): one["got"] - one["expected"] for one in report["differences"]}
     assert wrong == {
@@ -137,14 +140,20 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def receiver_that(answer: Answer) -> AsyncIterator[str]:
-    """Yield the URL of a receiver that answers deliveries so, and pings as they must be."""
+async def receiver_that(answer: Answer, page: Callable[[], str] = str) -> AsyncIterator[str]:
+    """Yield the URL of a receiver that answers deliveries so, and pings as they must be; `page` is its `/metrics`."""
 
     async def receive(request: web.Request) -> web.StreamResponse:
         await request.read()
-        return web.Response() if request.headers["X-GitHub-Event"] == "ping" else await answer(request)
+        if request.headers["X-GitHub-Event"] == "ping":
+            return web.json_response({"status": "pong"})
+        return await answer(request)
+
+    async def show(_request: web.Request) -> web.Response:
+        return web.Response(text=page())
 
     application = web.Application()
+    application.router.add_get("/metrics", show)
     application.router.add_post("/webhook", receive)
     runner = web.AppRunner(application)
     await runner.setup()
@@ -154,6 +163,66 @@ async def receiver_that(answer: Answer) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         await runner.cleanup()
+
+
+SEED, DELIVERIES = 1, 300
+
+
+class Played:
+    """A page that shows the truth at once as soon as a delivery arrives, and later the settled truth."""
+
+    def __init__(self, *, settles_after: float, unsettled: float = 3) -> None:
+        """`settles_after` seconds; until then so many contributions are `unsettled`."""
+        self._truth = Historian(SEED).history(DELIVERIES).truth
+        self._settles_after, self._unsettled = settles_after, unsettled
+        self._began = 0.0
+
+    async def accept(self, _request: web.Request) -> web.Response:
+        """Accept a delivery."""
+        self._began = self._began or time.monotonic()
+        return web.Response(status=202)
+
+    def page(self) -> str:
+        """Return what `/metrics` says now."""
+        settled = time.monotonic() >= self._began + self._settles_after
+        known = (self._truth.settled if settled else self._truth.at_once) if self._began else {}
+        unsettled = 0 if settled or not self._began else self._unsettled
+        lines = ["promgithub_exporter_leader 1", f'promgithub_unsettled{{kind="phantom_job"}} {unsettled}']
+        for (name, labels), value in known.items():
+            shown = ",".join(f'{label}="{text}"' for label, text in labels)
+            lines.append(f"{name}{{{shown}}} {value}")
+        return "\n".join(lines) + "\n"
+
+
+async def judged(played: Played, *options: str) -> dict[str, Any]:
+    async with receiver_that(played.accept, played.page) as url:
+        playing = ("--deliveries", str(DELIVERIES), "--seed", str(SEED), "--rate", "1000")
+        done = await simulate(url, "--metrics", url, *playing, *options, "--json")
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode == 0) == report["good"]
+    return report
+
+
+async def test_while_something_is_unsettled_the_figures_may_lack_it() -> None:
+    report = await judged(Played(settles_after=60))
+    assert (report["good"], report["unsettled"]) == (True, 3)
+
+
+async def test_missing_increments_are_found_when_nothing_is_unsettled() -> None:
+    report = await judged(Played(settles_after=60, unsettled=0), "--timeout", "3")
+    assert not report["good"]
+    assert {one["name"] for one in report["differences"]} == {
+        "promgithub_anomaly_total",
+        *(f"promgithub_job_queue_seconds_{part}" for part in ("bucket", "count", "sum")),
+    }
+
+
+async def test_who_demands_settled_figures_waits_for_them_until_the_time_is_over() -> None:
+    report = await judged(Played(settles_after=14), "--settled", "--timeout", "30")
+    assert (report["good"], report["unsettled"]) == (True, 0), "waits longer than for figures that stand still"
+    late = await judged(Played(settles_after=60), "--settled", "--timeout", "3")
+    assert not late["good"]
+    assert {"name": "promgithub_unsettled", "labels": {}, "expected": 0, "got": 3} in late["differences"]
 
 
 async def test_a_slow_receiver_shows_as_latency_and_not_as_a_lower_rate() -> None:
@@ -245,6 +314,7 @@ async def test_wrong_usage_exits_with_2() -> None:
         ("http://localhost:8080", "--rate", "nan"),
         ("http://localhost:8080", "--deliveries", "0"),
         ("http://localhost:8080", "--metrics", "localhost"),
+        ("http://localhost:8080", "--settled"),
         ("http://localhost:8080", "--secret-file", "/does/not/exist"),
         (),
     ):
@@ -275,13 +345,31 @@ async def test_a_person_sees_a_table_and_a_verdict(standalone: Process) -> None:
     assert (unproven.returncode, "Nothing was verified" in unproven.stdout) == (0, True)
 
 
-async def test_what_is_wrong_is_said_in_one_line(standalone: Process) -> None:
+@pytest_asyncio.fixture
+async def other() -> AsyncIterator[str]:
+    """Give the URL of a server that accepts any POST and is not promgithub."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text="thank you")
+
+    application = web.Application()
+    application.add_routes([web.post("/{path:.*}", answer)])
+    runner = web.AppRunner(application)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield f"http://127.0.0.1:{port}"
+    await runner.cleanup()
+
+
+async def test_what_is_wrong_is_said_in_one_line(standalone: Process, other: str) -> None:
     await standalone.ready()
     nobody = f"http://127.0.0.1:{free_port()}"
     for arguments, secret, says in (
         ((nobody,), SECRET, "cannot be reached"),
         ((standalone.service_url,), "wrong", "does not accept the secret"),
         ((f"{standalone.service_url}/elsewhere",), SECRET, "no webhook there"),
+        ((f"{other}/webhook",), SECRET, "the answer to a ping is not promgithub's (200)"),
         ((standalone.service_url, "--metrics", nobody), SECRET, "cannot be read"),
         ((standalone.service_url, "--metrics", f"{standalone.admin_url}/livez"), SECRET, "no metrics of promgithub"),
         ((standalone.service_url, "--metrics", f"{standalone.service_url}/webhook"), SECRET, "cannot be read"),

@@ -1,4 +1,4 @@
-"""A receiver with a spool accepts while the broker takes nothing, and the figures are the true ones afterwards."""
+"""A receiver with a spool accepts deliveries during a broker outage, and the metrics are correct afterwards."""
 
 import asyncio
 import random
@@ -12,11 +12,11 @@ import pytest_asyncio
 
 from promgithub.simulation.histories import Historian, History
 from shared.delivery import Delivery
-from tests import builders, figures
-from tests.figures import Figures
-from tests.github import SECRET, GitHub, until
-from tests.processes import PROMGITHUB, Launcher, Process
-from tests.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer, largest_message, memory_alarm
+from tests.support import builders, figures
+from tests.support.figures import Figures
+from tests.support.github import SECRET, GitHub, until
+from tests.support.processes import Launcher, Process
+from tests.support.servers.rabbitmq import QUEUE_SETTLED_SECONDS, RabbitServer, largest_message, memory_alarm
 
 Start = Callable[..., Process]
 
@@ -93,10 +93,13 @@ async def test_a_broker_killed_under_load_costs_no_delivery(
     processor = start_processor()
     await processor.ready()
     truth = Historian(41).history(1400)
-    sending = asyncio.create_task(github.send_all(receiver, truth.deliveries))
-    await github.drained(processor, processed=len(truth.deliveries) // 5)
+    half = len(truth.deliveries) // 2
+    sending = asyncio.create_task(github.send_all(receiver, truth.deliveries[:half]))
+    await github.drained(processor, processed=half // 3)
     await private_rabbit.kill()
-    assert await sending == {202: len(truth.deliveries)}
+    # A slow machine may have sent the first half before the kill; these meet no broker for certain.
+    assert await github.send_all(receiver, truth.deliveries[half:]) == {202: len(truth.deliveries) - half}
+    assert await sending == {202: half}
     counted = await has(github, receiver, "promgithub_broker_up", 0)
     assert figures.value(counted, "promgithub_spool_deliveries") == outcome(counted, "spooled") > 0
     assert figures.value(counted, "promgithub_spool_bytes") > 0
@@ -256,27 +259,3 @@ async def test_an_alarm_is_buffered_and_what_the_broker_then_finds_too_large_is_
             await private_rabbit.ctl("close_all_connections", "by the test")  # new ones have the new limit
         counted = await is_true(github, truth, receiver, start_processor())
     assert figures.value(counted, "promgithub_spool_dead_letters") == 1
-
-
-async def test_a_full_disk_refuses_until_there_is_room_and_keeps_what_was_accepted(
-    broker: dict[str, str],
-    spool_dir: Path,
-    launcher: Launcher,
-    start_processor: Start,
-    github: GitHub,
-    private_rabbit: RabbitServer,
-) -> None:
-    limited = ["prlimit", "--fsize=1000000:unlimited", PROMGITHUB, "ingest"]
-    settings = {"SPOOL_DIR": str(spool_dir), "WEBHOOK_SECRET": SECRET} | broker
-    receiver = await settled(launcher.start_command(limited, **settings))
-    truth = Historian(51).history(700)
-    await private_rabbit.kill()
-    answers = await github.send_all(receiver, truth.deliveries)
-    assert set(answers) == {202, 503}
-    assert figures.value(await github.figures(receiver), "promgithub_spool_deliveries") == answers[202]
-
-    allowed = await asyncio.create_subprocess_exec("prlimit", f"--pid={receiver.pid}", "--fsize=unlimited:unlimited")
-    assert await allowed.wait() == 0
-    await github.deliver_all(receiver, truth.deliveries)
-    await private_rabbit.start()
-    await is_true(github, truth, receiver, start_processor())

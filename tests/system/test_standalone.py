@@ -1,4 +1,4 @@
-"""One process on one directory: killed at any instant it loses nothing accepted and counts nothing twice."""
+"""Standalone, killed at random times, loses no accepted delivery and counts none twice."""
 
 import asyncio
 import random
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from processor.store.copying import COPIED
 from promgithub.simulation.histories import Historian
-from tests import builders, figures
-from tests.github import SECRET, GitHub, until
-from tests.processes import PROMGITHUB, Launcher, Process
+from tests.support import builders, figures
+from tests.support.github import SECRET, GitHub, until
+from tests.support.processes import PROMGITHUB, Launcher, Process
 
 Start = Callable[..., Process]
 
@@ -71,12 +72,33 @@ async def test_sigterm_under_load_answers_and_a_restart_goes_on_where_it_was(sta
     await github.settled(truth, standalone)
 
 
-async def test_a_second_one_on_the_same_directory_refuses_with_one_line(start: Start, tmp_path: Path) -> None:
-    await start().ready()
-    second = start()
-    assert await second.ended(20) == 2
-    lines = [line for line in second.log.splitlines() if not line.startswith("{")]
-    assert lines == [f"promgithub: {tmp_path}/data/spool: another promgithub uses it; takes a directory of its own"]
+def modes(directory: Path) -> dict[str, int]:
+    """Return the permissions of a directory and of all in it."""
+    return {
+        str(path.relative_to(directory)): path.stat().st_mode & 0o777 for path in [directory, *directory.rglob("*")]
+    }
+
+
+async def test_the_files_are_for_their_owner_only_also_those_that_were_not(
+    start: Start, github: GitHub, tmp_path: Path
+) -> None:
+    standalone = start()
+    await standalone.ready()
+    data = tmp_path / "data"
+    private = {name: 0o700 if name in {".", "spool"} else 0o600 for name in modes(data)}
+    assert set(private) >= {".", "spool", "promgithub.db", "promgithub.db-wal", "spool/lock", "spool/deliveries.db"}
+    assert modes(data) == private
+    await standalone.kill()
+    for name, mode in private.items():
+        (data / name).chmod(0o755 if name == "." else 0o666 if mode == 0o600 else 0o700)
+
+    standalone.start()
+    await standalone.ready()
+    assert await github.send(standalone, builders.delivery(builders.push())) == 202
+
+    assert modes(data) == {name: private.get(name, 0o600) for name in modes(data)} | {".": 0o755}
+    assert "other users may open this directory" in standalone.log
+    assert "changed the mode of a file to 600" in standalone.log
 
 
 async def test_what_was_counted_moves_to_postgresql_with_every_figure_as_it_was(
@@ -98,6 +120,9 @@ async def test_what_was_counted_moves_to_postgresql_with_every_figure_as_it_was(
     await standalone.terminate()
     done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    first, *tables, last = done.stdout.splitlines()
+    assert (first, last) == ("copying, in one transaction:", "copied; all of it is in the target now")
+    assert [line.partition(":")[0] for line in tables] == [table.name for table in COPIED]
     again = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
     assert (again.returncode, "takes an empty database" in again.stderr) == (1, True)
 

@@ -1,4 +1,4 @@
-"""The bytes that are held are counted, bounded over all requests, and given back whatever happens."""
+"""The bytes of bodies in memory are counted, limited over all requests, and always released."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ import pytest
 from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 
-from ingest.answers import Outcome, Refusal
 from ingest.bodies import Bodies
+from ingest.outcomes import Refusal, RequestOutcome
 
 MAX_HELD = 1000
 
@@ -38,7 +38,7 @@ async def test_a_body_counts_as_held_until_it_is_released() -> None:
     assert body == b"x" * 600 + b"y" * 300
     with pytest.raises(Refusal) as caught:
         bodies.admit(101)
-    assert (caught.value.status, caught.value.outcome) == (503, Outcome.SHED)
+    assert (caught.value.status, caught.value.outcome) == (503, RequestOutcome.SHED)
     bodies.admit(100)
     bodies.release(body)
     bodies.admit(MAX_HELD)
@@ -63,7 +63,7 @@ async def test_a_body_that_breaks_off_is_held_no_longer() -> None:
         stream = Stream(b"x" * 900, complete=False)
         stream.reader.set_exception(error)
         refusal = await refusal_of(bodies, stream)
-        assert (refusal.status, refusal.outcome) == (400, Outcome.BAD_REQUEST)
+        assert (refusal.status, refusal.outcome) == (400, RequestOutcome.BAD_REQUEST)
         bodies.admit(MAX_HELD)
 
 
@@ -84,6 +84,6 @@ async def test_a_body_that_came_with_its_headers_is_bounded_too() -> None:
     bodies = Bodies(MAX_HELD)
     held = await bodies.read(Stream(b"x" * 900).reader)
     refusal = await refusal_of(bodies, Stream(b"x" * 101))
-    assert refusal.outcome == Outcome.SHED
+    assert refusal.outcome == RequestOutcome.SHED
     bodies.release(held)
     assert len(await bodies.read(Stream(b"x" * MAX_HELD).reader)) == MAX_HELD

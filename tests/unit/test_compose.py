@@ -1,4 +1,4 @@
-"""compose.yaml: what can be said of it without a Docker engine."""
+"""Checks of compose.yaml that need no Docker engine."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from shared.settings import parse_duration
-from tests.deployment import PORTS, ROLE_OF_COMMAND, ROOT, SHUTDOWN_SECONDS, parse, problems
+from tests.support.deployment import PORTS, ROLE_OF_COMMAND, ROOT, SHUTDOWN_SECONDS, parse, problems
 
 CHECK = Path(sys.executable).with_name("check-jsonschema")
 FILE = ROOT / "compose.yaml"
@@ -42,7 +42,7 @@ def _mounts(service: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [tuple(mount.split(":")[:2]) for mount in service.get("volumes", ())]
 
 
-def test_it_fits_the_specification_of_compose_files() -> None:
+def test_compose_yaml_matches_the_compose_specification() -> None:
     checked = subprocess.run(
         [CHECK, "--builtin-schema", "vendor.compose-spec", FILE], capture_output=True, text=True, check=False
     )
@@ -90,7 +90,7 @@ def test_every_volume_is_used() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_service_of_ours_runs_a_command_that_there_is_with_settings_that_there_are(
+def test_each_of_our_services_runs_an_existing_command_with_existing_settings(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = OURS[name]
@@ -110,6 +110,10 @@ def test_the_health_checks_ask_what_the_image_has() -> None:
 def test_the_spool_is_on_a_volume() -> None:
     spool = Path(OURS["ingest"]["environment"]["PROMGITHUB_SPOOL_DIR"])
     assert any(spool.is_relative_to(target) for source, target in _mounts(OURS["ingest"]) if source == "spool")
+
+
+def test_prometheus_keeps_exemplars() -> None:
+    assert "--enable-feature=exemplar-storage" in SERVICES["prometheus"]["command"]
 
 
 def test_the_simulator_asks_every_processor() -> None:

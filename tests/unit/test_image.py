@@ -1,4 +1,4 @@
-"""The image: what can be said of the Dockerfile without building it."""
+"""Checks of the Dockerfile that need no build."""
 
 import asyncio
 import re
@@ -11,16 +11,16 @@ import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from deploy.image.healthcheck import PORTS as PROBED
-from shared.admin import AdminServer
+from shared.admin.server import AdminServer, standard_routes
 from shared.errors import BrokerUnavailable
-from tests.deployment import PORTS, ROOT, parse
-from tests.servers.ports import free_port
+from tests.support.deployment import PORTS, ROOT, parse
+from tests.support.servers.ports import free_port
 
 HADOLINT = Path(sys.executable).with_name("hadolint")
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 
 
-async def _gather() -> CollectorRegistry:
+async def _gather(*, openmetrics: bool) -> CollectorRegistry:
     return CollectorRegistry()
 
 
@@ -32,13 +32,13 @@ async def _broken() -> None:
 async def unready_port() -> AsyncIterator[int]:
     """Give the admin port of a process that lives, but is not ready."""
     port = free_port()
-    server = AdminServer("127.0.0.1", port, _gather, {"broker": _broken})
+    server = AdminServer("127.0.0.1", port, standard_routes(_gather, {"broker": _broken}, asyncio.Event()))
     await server.start()
     yield port
     await server.close()
 
 
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_finds_no_problem() -> None:
     linted = subprocess.run([HADOLINT, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
     assert (linted.returncode, linted.stdout) == (0, "")
 
@@ -63,7 +63,7 @@ def test_every_package_of_the_program_is_copied() -> None:
 
 def test_the_process_is_the_first_of_the_container_and_not_root() -> None:
     final = DOCKERFILE.rpartition("\nFROM ")[2]
-    assert 'ENTRYPOINT ["promgithub"]' in final
+    assert 'ENTRYPOINT ["env", "--block-signal=TERM", "promgithub"]' in final
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", final, re.MULTILINE)
     assert "PYTHONOPTIMIZE" not in DOCKERFILE
     assert parse(["standalone", "--data-dir", "."])
@@ -83,8 +83,21 @@ async def test_the_health_check_tells_alive_from_ready_and_from_gone(unready_por
 
 
 async def _health(port: int, path: str) -> int:
-    """Return how the health check exits."""
     check = await asyncio.create_subprocess_exec(
         sys.executable, ROOT / "deploy/image/healthcheck.py", path, env={"PROMGITHUB_ADMIN_PORT": str(port)}
     )
     return await check.wait()
+
+
+def _locked(text: str) -> dict[str, frozenset[str]]:
+    """Return the hashes of each package of a lock file."""
+    packages = re.split(r"^(?=[\w.-]+(?:\[[\w,]+\])?==)", text, flags=re.MULTILINE)
+    return {one.split()[0]: frozenset(re.findall(r"--hash=sha256:([0-9a-f]{64})", one)) for one in packages if one}
+
+
+def test_the_image_installs_what_the_tests_ran_with_and_every_package_has_a_hash() -> None:
+    everything = _locked((ROOT / "constraints.txt").read_text("utf-8"))
+    image = _locked((ROOT / "deploy/image/requirements.txt").read_text("utf-8"))
+    assert all(everything.values())
+    assert image.items() <= everything.items()
+    assert "--require-hashes" in DOCKERFILE

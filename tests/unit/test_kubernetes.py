@@ -12,9 +12,9 @@ import pytest
 import yaml
 from kubernetes_validate.utils import SchemaNotFoundError
 
-from deploy.prometheus_rule import MANIFEST, render
+from deploy.prometheus_rule import MANIFESTS, render, with_runbook
 from shared.settings import CommonSettings, IngestSettings, ProcessorSettings
-from tests.deployment import PORTS, ROOT, SHUTDOWN_SECONDS, documents, parse, problems
+from tests.support.deployment import PORTS, ROOT, SHUTDOWN_SECONDS, documents, parse, problems
 
 KUBERNETES = ROOT / "deploy/kubernetes"
 BUILDS = ("base", "overlays/example")
@@ -35,7 +35,7 @@ SECRETS = {
     "webhook-secret": "secret",
     "github-token": "github_pat_secret",
 }
-"""The keys of the Secret that whoever installs makes, with examples."""
+"""The keys of the Secret that the person who installs promgithub creates, with examples."""
 
 
 @functools.cache
@@ -107,7 +107,7 @@ def test_every_manifest_fits_its_schema(build: str, version: str) -> None:
 
 
 @pytest.mark.parametrize("build", BUILDS)
-def test_every_container_runs_a_command_that_there_is_with_settings_that_there_are(
+def test_every_container_runs_an_existing_command_with_existing_settings(
     build: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     settings = {one["metadata"]["name"]: one["data"] for one in of_kind(build, "ConfigMap")}
@@ -196,7 +196,7 @@ def test_every_selector_matches_the_pods_of_one_role(build: str) -> None:
 
 
 @pytest.mark.parametrize("build", BUILDS)
-def test_everything_that_names_a_port_names_one_that_there_is(build: str) -> None:
+def test_every_port_reference_names_an_existing_port(build: str) -> None:
     services = {one["metadata"]["name"]: one["spec"] for one in of_kind(build, "Service")}
     for service in services.values():
         (pod,) = selected(build, service["selector"])
@@ -261,14 +261,26 @@ def test_the_images_of_an_overlay_are_those_that_it_names() -> None:
     assert built_images == {f"{image['newName']}:{image['newTag']}"}
 
 
-def test_the_rules_are_those_of_prometheus() -> None:
-    assert MANIFEST.read_text("utf-8") == render(), "run `make manifests` and commit what it writes"
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_the_rules_are_those_of_prometheus(name: str) -> None:
+    assert MANIFESTS[name].read_text("utf-8") == render(name), "run `make manifests` and commit what it writes"
 
 
-def test_the_rules_of_every_file_are_in_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rules_of_every_file_are_in_a_manifest_and_the_upstream_names_in_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "prometheus").mkdir()
-    for name in ("b", "a"):
+    for name in ("b", "a", "upstream-names"):
         (tmp_path / f"prometheus/{name}.rules.yml").write_text(f"groups: [{{name: {name}, rules: []}}]\n", "utf-8")
     (tmp_path / "prometheus/empty.rules.yml").write_text("# nothing yet\n", "utf-8")
     monkeypatch.setattr("deploy.prometheus_rule.DEPLOY", tmp_path)
-    assert [group["name"] for group in yaml.safe_load(render())["spec"]["groups"]] == ["a", "b"]
+    groups = {name: [one["name"] for one in yaml.safe_load(render(name))["spec"]["groups"]] for name in MANIFESTS}
+    assert groups == {"promgithub": ["a", "b"], "promgithub-upstream-names": ["upstream-names"]}
+
+
+def test_every_alert_has_the_one_address_of_the_runbook(monkeypatch: pytest.MonkeyPatch) -> None:
+    alerts = (ROOT / "deploy/prometheus/alerts.rules.yml").read_text("utf-8")
+    assert with_runbook(alerts) == alerts, "run `make manifests` and commit what it writes"
+    monkeypatch.setattr("deploy.prometheus_rule.RUNBOOK", "https://wiki.example.com/promgithub")
+    moved = with_runbook(alerts)
+    assert moved.count("runbook_url: https://wiki.example.com/promgithub#") == alerts.count("runbook_url: ")

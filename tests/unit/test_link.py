@@ -1,10 +1,10 @@
-"""What aiormq says of a connection that is cut, in the words of an error."""
+"""How aiormq's errors after a lost connection are converted."""
 
 import asyncio
 
 import pytest
 
-from shared.rabbitmq.link import cut_as_error
+from shared.brokers.rabbitmq.link import cut_as_error
 
 
 @pytest.mark.parametrize("said", [Exception, asyncio.CancelledError])

@@ -1,4 +1,4 @@
-"""Log lines can be read by machines, name their delivery, and show no values of variables."""
+"""Log lines are machine-readable, contain the delivery ID, and show no values of variables."""
 
 import io
 import json

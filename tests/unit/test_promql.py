@@ -1,8 +1,8 @@
-"""What the tests of dashboards and rules know of PromQL."""
+"""The PromQL helpers of the tests of dashboards and rules."""
 
 import pytest
 
-from tests.promql import grouped_by, made_by, selectors, with_labels
+from tests.support.promql import grouped_by, made_by, selectors, with_labels
 
 
 @pytest.mark.parametrize(

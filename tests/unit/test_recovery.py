@@ -1,4 +1,4 @@
-"""What is missing, what GitHub's answers tell, and how long to wait: decided without asking anybody."""
+"""The pure code of recovery: missing deliveries, GitHub's answers, and pauses."""
 
 import json
 import uuid
@@ -6,19 +6,23 @@ from typing import Any
 
 import pytest
 
-from processor.events import JobFact, RunFact, interpret
-from processor.lifecycle import Job, Run, join_job, join_run
-from processor.recovery.answers import job_news, listed_jobs, run_news
+from processor.counting.events import Policy, interpret
+from processor.counting.jobs import JOBS
+from processor.counting.known_job import Job
+from processor.counting.label_values import BranchPolicy
+from processor.counting.runner_classes import RunnerClasses
+from processor.counting.runs import RUNS, Run, RunEnd, RunKey
+from processor.counting.subjects import Fact
+from processor.recovery.answers import Asked, job_news, listed_jobs, run_news
 from processor.recovery.hooks import parse_hook
 from processor.recovery.limits import BURST, Budget, Pace, pause
 from processor.recovery.missing import Listing, attempts, recovered
-from processor.series import BranchPolicy
 from shared.delivery import RECONCILED, RECOVERED, Delivery
 from shared.errors import PoisonError
-from tests import builders
-from tests.builders import START, Payload, moment
+from tests.support import builders
+from tests.support.builders import START, Payload, moment
 
-BRANCHES = BranchPolicy("<default>|release/.*")
+POLICY = Policy(BranchPolicy("<default>|release/.*"), "github.com", RunnerClasses())
 NOW = int(START.timestamp() * 1000) + 3_600_000
 
 
@@ -40,7 +44,7 @@ def listing(*items: Payload, since: float = 0) -> Listing:
 ONE, OTHER = builders.guid(1), builders.guid(2)
 
 
-def test_attempts_are_grouped_by_guid_and_the_latest_is_fetched() -> None:
+def test_attempts_are_grouped_by_guid_and_the_latest_one_is_fetched() -> None:
     (missing,) = listing(attempt(2, ONE, seconds=9), attempt(1, ONE, seconds=5)).missing()
     assert (missing.number, str(missing.guid)) == (2, ONE)
 
@@ -51,7 +55,7 @@ def test_what_succeeded_at_any_attempt_is_not_missing() -> None:
 
 
 def test_what_is_not_counted_is_not_missing() -> None:
-    items = [attempt(1, ONE, event="issues"), attempt(2, "no-guid"), attempt(3, OTHER, event="workflow_job")]
+    items = [attempt(1, ONE, event="made_up"), attempt(2, "no-guid"), attempt(3, OTHER, event="workflow_job")]
     assert [one.number for one in listing(*items).missing()] == [3]
 
 
@@ -60,7 +64,7 @@ def test_the_oldest_come_first_as_github_forgets_them_first() -> None:
     assert [one.number for one in found] == [2, 3]
 
 
-def test_a_list_is_read_until_it_comes_to_what_was_seen_to_before() -> None:
+def test_a_list_is_read_only_down_to_the_cursor() -> None:
     made = Listing(int((START.timestamp() + 10) * 1000))
     assert made.add(attempts([attempt(3, ONE, seconds=30)]), ())
     assert not made.add(attempts([attempt(2, OTHER, seconds=10), attempt(1, OTHER, seconds=9)]), ())
@@ -71,10 +75,28 @@ def test_a_list_is_read_until_it_comes_to_what_was_seen_to_before() -> None:
 def test_a_recovered_delivery_is_what_the_webhook_would_have_brought() -> None:
     payload = builders.push(2)
     request = {"headers": {"X-GitHub-Hook-ID": "7"}, "payload": payload}
-    made = recovered({"guid": ONE, "event": "push", "id": 5, "request": request}, "1", "repository", NOW)
+    detail = {"guid": ONE, "event": "push", "id": 5, "request": request}
+    made = recovered(detail, "1", "repository", NOW, host=None)
     assert json.loads(made.body) == payload
     assert (made.id, made.event, made.received_at, made.hook_id) == (ONE, "push", NOW, "7")
-    assert (made.target_type, made.source) == ("repository", RECOVERED)
+    assert (made.target_type, made.source, made.host) == ("repository", RECOVERED, None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "host"),
+    [
+        ({}, "ghes.example.com"),
+        ({"X-GitHub-Enterprise-Host": "Older.Example.com"}, "older.example.com"),
+        ({"X-GitHub-Enterprise-Host": "no host"}, "ghes.example.com"),
+        ({"X-GitHub-Enterprise-Host": None}, "ghes.example.com"),
+    ],
+)
+def test_a_recovered_delivery_has_the_host_that_was_sent_with_it_or_else_that_of_the_api(
+    sent: Payload, host: str
+) -> None:
+    request = {"headers": sent, "payload": builders.push()}
+    detail = {"guid": ONE, "event": "push", "id": 5, "request": request}
+    assert recovered(detail, "1", "repository", NOW, host="ghes.example.com").host == host
 
 
 @pytest.mark.parametrize(
@@ -93,36 +115,44 @@ def test_a_hook_is_asked_about_where_its_owner_says(text: str, path: str, scope:
 # --- What GitHub's answers tell ---
 
 
+def fact_of(delivery: Delivery) -> Fact:
+    fact = interpret(delivery, POLICY)
+    assert isinstance(fact, Fact)
+    return fact
+
+
 def known_job(*payloads: Payload) -> Job:
     known: Job | None = None
     for payload in payloads:
-        fact = interpret(builders.delivery(payload, builders.guid()), BRANCHES)
-        assert isinstance(fact, JobFact)
-        known = fact.told if known is None else join_job(known, fact.told)
+        told = fact_of(builders.delivery(payload, builders.guid())).told
+        known = told if known is None else JOBS.join(known, told)
     assert known is not None
     return known
 
 
-def known_run(payload: Payload) -> Run:
-    fact = interpret(builders.delivery(payload, builders.guid()), BRANCHES)
-    assert isinstance(fact, RunFact)
-    return fact.told
+def known_run(payload: Payload) -> tuple[RunKey, Run]:
+    fact = fact_of(builders.delivery(payload, builders.guid()))
+    assert isinstance(fact.key, RunKey)
+    return fact.key, fact.told
 
 
-def job_says(known: Job, answer: Payload) -> list[Delivery]:
-    return list(job_news(known, answer["workflow_job"], builders.repository(), BRANCHES, NOW))
+def job_says(known: Job, answer: Payload, host: str | None = None) -> list[Delivery]:
+    asked = Asked(host, POLICY, NOW)
+    return list(job_news(known, answer["workflow_job"], builders.repository(), asked))
 
 
-def run_says(known: Run, answer: Payload) -> list[Delivery]:
-    return list(run_news(known, answer["workflow_run"], builders.repository(), BRANCHES, NOW))
+def run_says(known: tuple[RunKey, Run], answer: Payload) -> list[Delivery]:
+    return list(run_news(*known, answer["workflow_run"], builders.repository(), Asked(None, POLICY, NOW)))
 
 
 def after(known: Job, deliveries: list[Delivery]) -> Job:
     for delivery in deliveries:
-        fact = interpret(delivery, BRANCHES)
-        assert isinstance(fact, JobFact)
-        known = join_job(known, fact.told)
+        known = JOBS.join(known, fact_of(delivery).told)
     return known
+
+
+def values(known: Job | Run) -> tuple[str | None, ...]:
+    return tuple(name.value if name else None for name in known.names)
 
 
 QUEUED = builders.job()
@@ -135,12 +165,14 @@ def test_what_github_says_of_an_ended_job_is_what_its_webhooks_would_have_said()
     reconciled = after(known, job_says(known, DONE))
     truth = known_job(QUEUED, RUNNING, DONE)
     assert reconciled.seen == truth.seen
-    assert reconciled.ending is not None
-    assert truth.ending is not None
-    assert reconciled.ending[2:] == truth.ending[2:]
+    assert reconciled.finish is not None
+    assert truth.finish is not None
+    assert reconciled.finish._replace(emitted=0) == truth.finish._replace(emitted=0)
     assert reconciled.start is not None
-    assert reconciled.start[3:] == ("GitHub Actions", 7000)
-    assert reconciled.naming == truth.naming
+    assert truth.start is not None
+    assert reconciled.start._replace(emitted=0) == truth.start._replace(emitted=0)
+    assert truth.start.started - START.timestamp() * 1000 == 7000
+    assert values(reconciled) == values(truth) == ("acme/gears", "main", "build")
 
 
 def test_an_answer_has_the_same_id_each_time_and_another_for_each_state() -> None:
@@ -150,6 +182,14 @@ def test_an_answer_has_the_same_id_each_time_and_another_for_each_state() -> Non
     assert len({one.id for one in first}) == 2
     assert {uuid.UUID(one.id).version for one in first} == {5}
     assert {one.source for one in first} == {RECONCILED}
+
+
+def test_an_answer_has_the_host_that_was_asked_and_another_id_for_another_host() -> None:
+    known = known_job(QUEUED)
+    here, there = job_says(known, DONE), job_says(known, DONE, "ghes.example.com")
+    assert {one.host for one in here} == {None}
+    assert {one.host for one in there} == {"ghes.example.com"}
+    assert not {one.id for one in here} & {one.id for one in there}
 
 
 def test_what_still_runs_is_left_alone() -> None:
@@ -162,7 +202,7 @@ def test_an_answer_that_lags_behind_what_is_known_changes_nothing() -> None:
     assert job_says(known_job(QUEUED, RUNNING), QUEUED) == []
 
 
-def test_a_gate_that_was_opened_unheard_is_told() -> None:
+def test_reconciliation_reports_a_missed_approval() -> None:
     known = known_job(builders.job(gate=0), builders.job(status="waiting", gate=5))
     told = after(known, job_says(known, QUEUED))
     assert told.standing.status == "queued"
@@ -180,29 +220,41 @@ def test_an_answer_about_another_attempt_tells_nothing_of_this_one() -> None:
 
 
 @pytest.mark.parametrize("page", [None, "x", [], {}, {"jobs": None}, {"jobs": [None, {}, {"id": "1"}]}])
-def test_a_list_that_makes_no_sense_has_no_jobs(page: Any) -> None:
+def test_an_invalid_list_has_no_jobs(page: Any) -> None:
     assert listed_jobs(page) == {}
 
 
 @pytest.mark.parametrize("answer", [{}, {"id": "x"}, {"id": 1, "status": 5}, {"id": 1, "run_id": 2}])
 def test_an_answer_that_makes_no_sense_is_refused_and_breaks_nothing(answer: Payload) -> None:
     with pytest.raises(PoisonError):
-        job_news(known_job(QUEUED), answer, builders.repository(), BRANCHES, NOW)
+        job_news(known_job(QUEUED), answer, builders.repository(), Asked(None, POLICY, NOW))
     with pytest.raises(PoisonError):
-        run_news(known_run(builders.run()), answer, builders.repository(), BRANCHES, NOW)
+        run_news(*known_run(builders.run()), answer, builders.repository(), Asked(None, POLICY, NOW))
 
 
 def test_an_ended_run_keeps_the_names_that_its_metrics_have() -> None:
     known = known_run(builders.run(status="in_progress"))
     renamed = builders.run(status="completed", conclusion="success", updated=90, name="x", path="y")
     (one,) = run_says(known, renamed)
-    fact = interpret(one, BRANCHES)
-    assert isinstance(fact, RunFact)
-    joined = join_run(known, fact.told)
-    assert joined.naming[3:] == ("acme/gears", "main", "build")
-    assert fact.told.naming[3:] == ("acme/gears", "main", "build")
-    assert joined.ending is not None
-    assert joined.ending.duration == 90_000
+    told = fact_of(one).told
+    joined = RUNS.join(known[1], told)
+    assert values(joined) == values(told) == ("acme/gears", "main", "build")
+    assert isinstance(joined.end, RunEnd)
+    assert joined.end.began is not None
+    assert joined.end.ended is not None
+    assert joined.end.ended - joined.end.began == 90_000
+
+
+def test_a_run_of_an_enterprise_server_is_told_under_the_name_and_host_that_its_rows_have() -> None:
+    payload = builders.run(status="in_progress")
+    fact = fact_of(builders.delivery(payload, builders.guid(), host="ghes.example.com"))
+    assert isinstance(fact.key, RunKey)
+    done = builders.run(status="completed", conclusion="success", updated=90)
+    asked = Asked("ghes.example.com", POLICY, NOW)
+    (one,) = run_news(fact.key, fact.told, done["workflow_run"], builders.repository(), asked)
+    told = fact_of(one)
+    assert told.key == fact.key
+    assert values(told.told) == values(fact.told) == ("ghes.example.com/acme/gears", "main", "build")
 
 
 # --- How long to wait ---

@@ -1,12 +1,14 @@
-"""The tables in the documentation say what the code says."""
+"""The tables in the documentation, and the configurations of Prometheus, say what the code says."""
 
 from pathlib import Path
 
 import pytest
 
-from promgithub.reference import TABLES, configuration, render
+from promgithub.openapi import openapi_json
+from promgithub.reference import BLOCKS, SCRAPE_CONFIGURATIONS, configuration, render, render_scraping
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
@@ -15,12 +17,22 @@ def test_the_tables_of_a_page_are_what_make_docs_would_write(page: Path) -> None
     assert text == render(text), "run `make docs` and commit what it writes"
 
 
-def test_every_table_stands_in_the_metrics_reference() -> None:
-    text = (DOCS / "metrics.md").read_text("utf-8")
-    assert all(f"<!-- begin {name} -->" in text for name in TABLES)
+def test_every_block_stands_on_a_page() -> None:
+    text = "".join(page.read_text("utf-8") for page in DOCS.glob("*.md"))
+    assert all(f"<!-- begin {name} -->" in text for name in BLOCKS)
 
 
 def test_the_configuration_reference_is_what_make_docs_would_write() -> None:
     assert (DOCS / "configuration.md").read_text("utf-8") == configuration(), (
         "run `make docs` and commit what it writes"
     )
+
+
+def test_the_openapi_document_is_what_make_docs_would_write() -> None:
+    assert (DOCS / "openapi.json").read_text("utf-8") == openapi_json(), "run `make docs` and commit what it writes"
+
+
+@pytest.mark.parametrize("file", SCRAPE_CONFIGURATIONS)
+def test_the_configurations_of_prometheus_are_what_make_docs_would_write(file: str) -> None:
+    text = (ROOT / file).read_text("utf-8")
+    assert text == render_scraping(text), "run `make docs` and commit what it writes"

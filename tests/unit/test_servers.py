@@ -1,10 +1,10 @@
-"""Which servers the tests use, and what a session says where there are none."""
+"""The choice of the servers for the tests, and the error messages without servers."""
 
 from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.servers.discovery import (
+from tests.support.servers.discovery import (
     AMQP_VARIABLE,
     DATABASE_VARIABLE,
     Server,
@@ -12,8 +12,8 @@ from tests.servers.discovery import (
     find_rabbit,
     start_all,
 )
-from tests.servers.errors import MissingServerError, ServerFailedError
-from tests.servers.ports import free_port
+from tests.support.servers.errors import MissingServerError, ServerFailedError
+from tests.support.servers.ports import free_port
 
 
 def test_a_given_url_is_used_whatever_is_installed() -> None:

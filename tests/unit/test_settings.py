@@ -1,4 +1,4 @@
-"""Settings say in one line what is wrong, and never show a secret."""
+"""Each settings error is one line, and never shows a secret."""
 
 import os
 from datetime import timedelta
@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import SettingsError
+from shared.setting_warnings import unknown_variables
 from shared.settings import (
     PREFIX,
     CommonSettings,
@@ -20,7 +21,6 @@ from shared.settings import (
     load,
     parse_duration,
     split_list,
-    unknown_variables,
 )
 
 SECRET = "hunter2-correct-horse"
@@ -56,6 +56,7 @@ def test_the_defaults_are_those_of_the_reference(given_variables: pytest.MonkeyP
     )
     assert (processor.delivery_ttl, processor.series_ttl) == (timedelta(days=8), timedelta(days=30))
     assert processor.branches == "<default>|main|master|release/.*"
+    assert (processor.home_host, processor.grace) == ("github.com", timedelta(minutes=10))
 
 
 def test_ingest_refuses_to_start_without_a_secret() -> None:
@@ -99,12 +100,25 @@ def test_a_wrong_value_is_named_with_what_it_takes(
         ("BATCH_LINGER_MS", "-1"),
         ("BATCH_SIZE", "0"),
         ("EVENT_WORKERS", "65"),
+        ("MAX_HELD_BYTES", "31MiB"),
+        ("MAX_HELD_BYTES", "128MB"),
+        ("MAX_HELD_BYTES", "-1"),
+        ("MAX_HELD_BYTES", "1000000TiB"),
+        ("ALLOW_UNSAFE_QUEUE", "perhaps"),
         ("MAX_SERIES", "many"),
         ("GITHUB_HOOKS", "gears"),
         ("GITHUB_HOOKS", "acme/gears/7, acme/gears/hooks/7"),
+        ("GITHUB_RUNNERS", "acme"),
+        ("GITHUB_RUNNERS", "org:acme/gears"),
+        ("GITHUB_RUNNERS", "org:acme, repo:gears"),
+        ("GITHUB_RUNNERS", "enterprise:acme"),
         ("GITHUB_API_BUDGET", "0"),
         ("GITHUB_API_BUDGET", "1.5"),
         ("RECONCILE_AFTER", "soon"),
+        ("GITHUB_HOST", "https://github.example.com"),
+        ("GITHUB_HOST", "a" * 254),
+        ("GRACE", "0s"),
+        ("GRACE", "10"),
     ],
 )
 def test_a_wrong_value_of_the_processor_is_named(
@@ -125,6 +139,10 @@ def test_a_wrong_value_of_the_processor_is_named(
             {"GITHUB_TOKEN": "t", "GITHUB_HOOKS": "acme/7,app"},
             "GITHUB_HOOKS: has app, which takes",
         ),
+        (
+            {"GITHUB_RUNNERS": "org:acme"},
+            "GITHUB_RUNNERS: set, and no credential for GitHub; takes PROMGITHUB_GITHUB_TOKEN",
+        ),
     ],
 )
 def test_credentials_for_github_have_to_go_together(
@@ -139,6 +157,39 @@ def test_credentials_for_github_have_to_go_together(
 def test_hooks_are_given_with_commas_in_between(given_variables: pytest.MonkeyPatch) -> None:
     given_variables.setenv("PROMGITHUB_GITHUB_HOOKS", "acme/gears/7, acme/8 ,acme/gears/7")
     assert split_list(load(ProcessorSettings).github_hooks) == ("acme/gears/7", "acme/8")
+
+
+@pytest.mark.parametrize("declared", [ProcessorSettings, StandaloneSettings])
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ({}, "github.com"),
+        ({"GITHUB_API_URL": "https://api.acme.ghe.com"}, "acme.ghe.com"),
+        ({"GITHUB_API_URL": "https://GitHub.Example.com/api/v3"}, "github.example.com"),
+        ({"GITHUB_HOST": "GitHub.Example.com"}, "github.example.com"),
+        ({"GITHUB_HOST": "github.com", "GITHUB_API_URL": "https://github.example.com/api/v3"}, "github.com"),
+    ],
+)
+def test_the_home_host_is_that_of_the_api_unless_set(
+    given_variables: pytest.MonkeyPatch, declared: type[ProcessorSettings], given: dict[str, str], host: str
+) -> None:
+    for variable, value in given.items():
+        given_variables.setenv(f"{PREFIX}{variable}", value)
+    assert load(declared).home_host == host
+    source = "environment" if "GITHUB_HOST" in given else "default"
+    assert effective(declared)["PROMGITHUB_GITHUB_HOST"] == (host, source)
+
+
+def test_a_wrong_api_is_one_problem_although_the_home_host_follows_from_it(given_variables: pytest.MonkeyPatch) -> None:
+    given_variables.setenv("PROMGITHUB_GITHUB_API_URL", "github.example.com")
+    (line,) = problems(ProcessorSettings)
+    assert line.startswith("PROMGITHUB_GITHUB_API_URL: ")
+
+
+@pytest.mark.parametrize("declared", [ProcessorSettings, StandaloneSettings])
+def test_the_grace_may_be_a_second(given_variables: pytest.MonkeyPatch, declared: type[ProcessorSettings]) -> None:
+    given_variables.setenv("PROMGITHUB_GRACE", "1s")
+    assert load(declared).grace == timedelta(seconds=1)
 
 
 def test_every_problem_is_reported_at_once(given_variables: pytest.MonkeyPatch) -> None:
@@ -174,7 +225,9 @@ def test_the_path_of_the_secrets_is_kept_for_reading_again(monkeypatch: pytest.M
     assert (loaded.webhook_secret, loaded.webhook_secret_file) == (None, file)
 
 
-@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b" \n", b"\xff", b"\xef\xbb\xbfx", "x".encode("utf-16"), b"x\0", b"x" * 70_000]
+)
 def test_a_file_that_cannot_be_used_is_a_problem(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
 ) -> None:
@@ -240,7 +293,7 @@ def test_a_wrong_url_is_named_and_its_password_not_shown(given_variables: pytest
         ("postgresql://u:a%2F{}@[::1]/x", "postgresql://u:***@[::1]/x"),
         ("postgresql://u:a@{}@h/x", "postgresql://u:***@h/x"),
         ("postgresql://h/x?user=u&password={}&sslmode=require", "postgresql://h/x?user=u&password=***&sslmode=require"),
-        ("postgresql:///x?host=/run/postgresql&sslPassword={}", "postgresql:///x?host=/run/postgresql&sslPassword=***"),
+        ("postgresql:///x?host=/run/postgresql&password={}", "postgresql:///x?host=/run/postgresql&password=***"),
         ("sqlite:///x.db", "sqlite:///x.db"),
         ("sqlite:////var/lib/x.db", "sqlite:////var/lib/x.db"),
     ],
@@ -253,6 +306,71 @@ def test_a_url_is_used_as_given_and_shown_without_its_password(
     assert loaded.database_url.get_secret_value() == url.format(SECRET)
     assert effective(ProcessorSettings)["PROMGITHUB_DATABASE_URL"] == (shown, "environment")
     assert SECRET not in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ("?sslmod=require", "unknown parameter 'sslmod'"),
+        ("?sslmode=yes", "sslmode takes one of disable, allow, prefer, require, verify-ca, verify-full"),
+        ("?sslmode=", "sslmode takes one of"),
+        ("?sslmode=require&sslmode=disable", "sslmode is given twice"),
+        ("?sslmode=require&pool_size=3", "unknown parameter 'pool_size'"),
+        ("?target_session_attrs=leader", "target_session_attrs takes one of"),
+        ("?statement_cache_size=100", "statement_cache_size takes 0"),
+        (
+            "?host=one:1&host=other:2",
+            "several servers are given as postgresql://user:password@/database?host=one:5432&",
+        ),
+    ],
+)
+def test_a_wrong_parameter_of_the_database_is_one_line(
+    given_variables: pytest.MonkeyPatch, parameters: str, reason: str
+) -> None:
+    given_variables.setenv("PROMGITHUB_DATABASE_URL", f"postgresql://u:{SECRET}@h/x{parameters}")
+    (line,) = problems(ProcessorSettings)
+    assert line.startswith("PROMGITHUB_DATABASE_URL: got a value that is not shown (")
+    assert reason in line
+    assert "\n" not in line
+    assert SECRET not in line
+
+
+@pytest.mark.parametrize("more", ["", "&target_session_attrs=read-write"])
+def test_several_servers_of_a_database_may_be_given(given_variables: pytest.MonkeyPatch, more: str) -> None:
+    url = f"postgresql://u:{SECRET}@/x?host=one:1&host=other:2{more}"
+    given_variables.setenv("PROMGITHUB_DATABASE_URL", url)
+    assert load(ProcessorSettings).database_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["host=one&host=other", "host=one:1&host=other", "host=one,other&port=1,2", "host=one:1&host=other:2&port=3"],
+)
+def test_several_servers_of_a_database_take_a_port_each(given_variables: pytest.MonkeyPatch, query: str) -> None:
+    given_variables.setenv("PROMGITHUB_DATABASE_URL", f"postgresql://u:{SECRET}@/x?{query}")
+    (line,) = problems(ProcessorSettings)
+    assert "several servers are given as postgresql://user:password@/database?host=one:5432&host=other:5432" in line
+
+
+def test_a_database_in_a_file_takes_no_parameters(given_variables: pytest.MonkeyPatch) -> None:
+    given_variables.setenv("PROMGITHUB_DATABASE_URL", "sqlite:///x.db?mode=ro")
+    (line,) = problems(ProcessorSettings)
+    assert "unknown parameter 'mode'" in line
+
+
+@pytest.mark.parametrize("around", [" {}", "{} ", "{}\n", "\r\n{}\t"])
+def test_blanks_and_newlines_around_a_value_are_taken_off(monkeypatch: pytest.MonkeyPatch, around: str) -> None:
+    monkeypatch.setenv("PROMGITHUB_WEBHOOK_SECRET", around.format(SECRET))
+    monkeypatch.setenv("PROMGITHUB_SERVICE_PORT", around.format("8090"))
+    loaded = load(IngestSettings)
+    assert loaded.webhook_secret is not None
+    assert (loaded.webhook_secret.get_secret_value(), loaded.service_port) == (SECRET, 8090)
+
+
+def test_a_secret_of_blanks_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMGITHUB_WEBHOOK_SECRET", " \n")
+    (line,) = problems(IngestSettings)
+    assert line.startswith("PROMGITHUB_WEBHOOK_SECRET: not set")
 
 
 def effective(declared: type[CommonSettings]) -> dict[str, tuple[str, str]]:
@@ -332,3 +450,19 @@ def test_whatever_is_no_duration_is_refused(text: str) -> None:
     except ValueError:
         return
     assert duration > timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "shown"),
+    [("64MiB", 64 * 2**20, "64MiB"), ("1GiB", 2**30, "1GiB"), ("50000000", 5 * 10**7, "50000000")],
+)
+def test_a_size_is_a_number_of_bytes_or_has_a_unit(
+    monkeypatch: pytest.MonkeyPatch, given: str, size: int, shown: str
+) -> None:
+    monkeypatch.setenv("PROMGITHUB_MAX_HELD_BYTES", given)
+
+    fine, problems = check(ProcessorSettings)
+
+    assert load(ProcessorSettings).max_held_bytes == size
+    assert not problems
+    assert {one.variable: one.value for one in fine}["PROMGITHUB_MAX_HELD_BYTES"] == shown

@@ -1,4 +1,4 @@
-"""A signature holds for exactly these bytes and one of these secrets, and nothing that is sent makes the check fail."""
+"""A signature is valid only for the same bytes and a configured secret. The check never raises an error."""
 
 import pytest
 from hypothesis import given

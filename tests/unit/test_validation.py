@@ -1,4 +1,4 @@
-"""What is a delivery and what is not, and that saying so never fails."""
+"""The validation of deliveries, which never fails with an unexpected error."""
 
 import json
 import tracemalloc
@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from ingest.answers import Outcome, Refusal
+from ingest.outcomes import Refusal, RequestOutcome
 from ingest.validation import FORM, JSON, content_type, read_delivery
 from shared.delivery import Delivery
 
 GUID = "72d3162e-cc78-11e3-81ab-4c9367dc0958"
 HEADERS = {"X-GitHub-Delivery": GUID, "X-GitHub-Event": "workflow_run"}
+PASSED_ON = ("X-GitHub-Hook-ID", "X-GitHub-Enterprise-Host")
 RECEIVED = 1_795_000_000_000
 
 JSON_VALUES = st.recursive(
@@ -34,7 +35,7 @@ def read(body: bytes = b"{}", kind: str = JSON, **changed: str) -> Delivery:
 def refused(body: bytes = b"{}", kind: str = JSON, **changed: str) -> Refusal:
     with pytest.raises(Refusal) as caught:
         read(body, kind, **changed)
-    assert (caught.value.status, caught.value.outcome) == (400, Outcome.BAD_REQUEST)
+    assert (caught.value.status, caught.value.outcome) == (400, RequestOutcome.BAD_REQUEST)
     return caught.value
 
 
@@ -50,6 +51,16 @@ def test_a_delivery_is_what_the_headers_and_the_body_say() -> None:
         X_GitHub_Hook_Installation_Target_ID="79929171",
     )
     assert delivery == Delivery(GUID, "workflow_run", b'{"a": 1}', RECEIVED, "292430182", "repository", "79929171")
+
+
+def test_a_delivery_has_the_host_of_an_enterprise_server_in_lower_case() -> None:
+    assert read(X_GitHub_Enterprise_Host="GHES.Example.com").host == "ghes.example.com"
+    assert read().host is None
+
+
+@pytest.mark.parametrize("host", ["", "https://ghes.example.com", "ghes.example.com/", "a" * 254, "zoë.example.com"])
+def test_a_host_that_is_no_host_name_is_refused_as_the_ids_would_be_taken_for_those_of_another(host: str) -> None:
+    assert "X-GitHub-Enterprise-Host" in refused(X_GitHub_Enterprise_Host=host).error
 
 
 def test_a_delivery_id_is_in_lower_case_however_it_is_sent() -> None:
@@ -146,10 +157,10 @@ def test_any_bytes_are_a_json_object_or_refused(kind: str, body: bytes) -> None:
     assert delivery is None or isinstance(json.loads(delivery.body), dict)
 
 
-@given(st.dictionaries(st.sampled_from([*HEADERS, "X-GitHub-Hook-ID"]), st.text(st.characters(codec=None))))
+@given(st.dictionaries(st.sampled_from([*HEADERS, *PASSED_ON]), st.text(st.characters(codec=None))))
 def test_any_headers_make_a_delivery_of_plain_names_or_are_refused(headers: Mapping[str, str]) -> None:
     delivery = read_or_refuse({**HEADERS, **headers}, JSON, b"{}")
-    assert delivery is None or f"{delivery.id}{delivery.event}{delivery.hook_id}".isascii()
+    assert delivery is None or f"{delivery.id}{delivery.event}{delivery.hook_id}{delivery.host}".isascii()
 
 
 @pytest.mark.parametrize(
@@ -231,7 +242,7 @@ def test_the_content_type_is_json_or_form_in_any_spelling(header: str, kind: str
 def test_any_other_content_type_and_any_coding_is_refused(headers: Mapping[str, str]) -> None:
     with pytest.raises(Refusal) as caught:
         content_type(CIMultiDict(headers))
-    assert (caught.value.status, caught.value.outcome) == (415, Outcome.UNSUPPORTED)
+    assert (caught.value.status, caught.value.outcome) == (415, RequestOutcome.UNSUPPORTED)
 
 
 def test_the_coding_identity_is_none() -> None:

@@ -1,4 +1,4 @@
-"""Alembic's entry: migrate on the connection that `processor.store.migrate` hands over."""
+"""The entry point of Alembic. It migrates on the connection of `processor.store.migrating`."""
 
 from alembic import context
 

@@ -1,0 +1,24 @@
+"""All dashboards, and the JSON file of each."""
+
+import json
+from pathlib import Path
+
+from deploy.grafana.ci_overview import CI_OVERVIEW
+from deploy.grafana.jobs import JOBS
+from deploy.grafana.model import Dashboard, as_json
+from deploy.grafana.pipeline_health import PIPELINE_HEALTH
+from deploy.grafana.runners import RUNNERS
+from deploy.grafana.workflow_detail import WORKFLOW_DETAIL
+
+DASHBOARDS = (CI_OVERVIEW, WORKFLOW_DETAIL, RUNNERS, JOBS, PIPELINE_HEALTH)
+
+_DIRECTORY = Path(__file__).with_name("dashboards")
+
+
+def files() -> dict[Path, str]:
+    """Return the content of each dashboard's file."""
+    return {_path(dashboard): json.dumps(as_json(dashboard), indent=2) + "\n" for dashboard in DASHBOARDS}
+
+
+def _path(dashboard: Dashboard) -> Path:
+    return _DIRECTORY / f"{dashboard.uid.removeprefix('promgithub-')}.json"

@@ -1,0 +1,1 @@
+"""Interprets deliveries and decides what to count. Pure: no I/O."""

@@ -1,0 +1,1 @@
+"""Turns a snapshot of the store into metric families and text."""

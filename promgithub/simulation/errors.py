@@ -1,7 +1,0 @@
-"""What stops a simulation."""
-
-from shared.errors import PromgithubError
-
-
-class SimulationError(PromgithubError):
-    """The simulation cannot be played, or not be judged; the text says why."""

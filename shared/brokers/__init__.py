@@ -1,0 +1,1 @@
+"""The broker between receiver and processor: its interface, and the adapters."""

@@ -1,0 +1,1 @@
+"""Code common to tests and benchmarks: servers, processes, payload builders, fakes."""
