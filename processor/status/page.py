@@ -67,8 +67,7 @@ class StatusPage:
 
     async def _render(self, template: str, query: Query, host: str) -> bytes:
         chosen = Query(repository=query.repository, runner_class=query.runner_class)
-        empty, opened, failures, insights, pipeline = await asyncio.gather(
-            self._service.empty(),
+        opened, failures, insights, pipeline = await asyncio.gather(
             self._service.open(replace(query, window=Query().window)),
             self._service.failures(replace(chosen, limit=query.limit)),
             self._service.insights(replace(chosen, window=query.window)),
@@ -85,7 +84,6 @@ class StatusPage:
             trends=trends(insights.value) if insights.value else (),
             bars=bars,
             pipeline=pipeline,
-            empty=empty.value and not any(event.processed for event in pipeline.events),
             window_title=texts.WINDOW_TITLES[query.window],
             step_name=texts.STEP_NAMES[query.window],
             in_a_row=texts.in_a_row,

@@ -33,15 +33,11 @@ class StatusReader:
         self._store = store
         self._catalogue = catalogue
 
-    async def empty(self) -> bool:
-        """Return whether nothing has been counted yet."""
-        async with self._store.reading(READ_SECONDS) as connection:
-            return await status_rows.is_empty(connection)
-
     async def open(self, query: Query) -> Open:
         """Return the open runs and jobs."""
         async with self._store.reading(READ_SECONDS) as connection:
             now = await status_rows.now(connection)
+            anything_counted = await status_rows.has_counters(connection)
             since = None if query.older is None else now - int(query.older.total_seconds() * 1000)
             wanted = OpenFilter(query.repository, query.runner_class, query.phase, since)
             part = Part(query.sort, query.limit, query.offset)
@@ -51,6 +47,7 @@ class StatusReader:
             runs = await status_rows.find_open(connection, RUNS, wanted, part)
         return Open(
             as_of=moment(now),
+            anything_counted=anything_counted,
             by_class=_by_class(job_counts, now),
             jobs=[_open_job(row, now) for row in jobs],
             jobs_total=_total(job_counts),

@@ -31,10 +31,6 @@ class StatusService:
         """Add the metrics of the receiver, if this process is one too."""
         self._sources.append(source)
 
-    async def empty(self) -> Known[bool]:
-        """Return whether nothing has been counted yet."""
-        return await self._cache.get("empty", self._reader.empty)
-
     async def open(self, query: Query) -> Known[Open]:
         """Return the open runs and jobs."""
         return await self._cache.get(("open", query), lambda: self._reader.open(query))

@@ -86,9 +86,13 @@ class RunCount(View, frozen=True, kw_only=True):
 
 
 class Open(View, frozen=True, kw_only=True):
-    """What is open now. The counts are of all that the filters choose, the lists are a part of it."""
+    """What is open now. The counts are of all that the filters choose, the lists are a part of it.
+
+    `anything_counted` is whether promgithub has ever counted a delivery.
+    """
 
     as_of: Moment
+    anything_counted: bool
     by_class: list[ClassCount]
     jobs: list[OpenJob]
     jobs_total: Number

@@ -78,9 +78,9 @@ async def now(connection: AsyncConnection) -> int:
     return int(await connection.scalar(select(database_now())) or 0)
 
 
-async def is_empty(connection: AsyncConnection) -> bool:
-    """Return whether the store has no counter."""
-    return await connection.scalar(select(counters.c.key).limit(1)) is None
+async def has_counters(connection: AsyncConnection) -> bool:
+    """Return whether the store has a counter."""
+    return await connection.scalar(select(counters.c.key).limit(1)) is not None
 
 
 async def count_open(connection: AsyncConnection, subject: Subject[Any, Any], wanted: OpenFilter) -> list[OpenCount]:

@@ -73,8 +73,11 @@ class Section:
 
 def sections(status: Status, url: str, filtered: bool) -> list[Section]:
     """Return the status of promgithub at a URL; `filtered` is whether only a part of it was asked for."""
+    about: list[Cell | Table] = [_quiet(f"{url}, as of", status.pipeline.as_of)]
+    if not status.open.anything_counted:
+        about.append(Cell(f"No delivery has been counted yet. {url} says how to begin."))
     return [
-        Section(f"promgithub {clean(status.pipeline.version)}", [_quiet(f"{url}, as of", status.pipeline.as_of)]),
+        Section(f"promgithub {clean(status.pipeline.version)}", about),
         _now(status.open, filtered),
         _failed(status.failures, filtered),
         _window(status.insights, filtered),

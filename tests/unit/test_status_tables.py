@@ -72,6 +72,7 @@ def status(name: str = "x", url: str = URL, *, runs: int = 4) -> Status:
     job: dict[str, Any] = {"job": name, "labels": [name, name], "runner": name, "runner_class": name, "job_id": 2}
     return Status(
         open=Open(
+            anything_counted=True,
             by_class=[ClassCount(runner_class=name, queued=1234, in_progress=2, oldest_queued_seconds=90.0)],
             jobs=[OpenJob(**about, **open_one, **job)],
             jobs_total=1236,
@@ -247,6 +248,7 @@ def test_nothing_is_said_plainly() -> None:
     empty = Status(
         Open(
             as_of=NOW,
+            anything_counted=False,
             by_class=[],
             jobs=[],
             jobs_total=0,
@@ -264,6 +266,8 @@ def test_nothing_is_said_plainly() -> None:
         shown = plain(sections(empty, SERVER, filtered))
         for text in ("No open job", "No open run", "No job has failed", "Nothing was counted"):
             assert text + ending in shown
+        assert f"No delivery has been counted yet. {SERVER} says how to begin." in shown
+    assert "No delivery" not in plain(sections(full, SERVER, filtered=False))
 
 
 def test_the_words_are_those_of_the_page() -> None:
