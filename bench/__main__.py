@@ -2,15 +2,18 @@
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from yarl import URL
 
 from bench import reporting
 from bench.bench_progress import BenchProgress
-from bench.measurements import MEASUREMENTS
+from bench.measurements import MEASUREMENTS, Measurement, against
+from bench.orders import SECRET
 from bench.result import Result
 from bench.stage import Scale, Stage
 from shared import logs
@@ -28,6 +31,17 @@ def main(
     sustained_rate: Annotated[
         float, typer.Option(help="Deliveries per second of `sustained`; 0 is half of what it can do.")
     ] = 0,
+    rival: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="URL",
+            help="Measure only this: the webhook of another exporter, under the same load as promgithub's.",
+        ),
+    ] = None,
+    rival_secret: Annotated[
+        str, typer.Option("--against-secret", metavar="SECRET", help="The secret of its signatures.")
+    ] = SECRET,
     output: Annotated[Path, typer.Option("--json", help="File to write the results to.")] = _RESULTS_FILE,
 ) -> None:
     """Measure speed and size on this machine, and the ceilings in the same run."""
@@ -36,11 +50,15 @@ def main(
             typer.echo(f"{name:14}{(measurement.__doc__ or '').splitlines()[0]}")
         return
     logs.configure("warning", "text")
-    chosen = names or list(MEASUREMENTS)
-    if unknown := [name for name in chosen if name not in MEASUREMENTS]:
-        raise typer.BadParameter(f"got {', '.join(unknown)}, takes {', '.join(MEASUREMENTS)}")
+    measurements = MEASUREMENTS
+    if rival is not None:
+        measurements = {"against": partial(against.measure, rival=_racer(rival, rival_secret))}
+    chosen = names or list(measurements)
+    if unknown := [name for name in chosen if name not in measurements]:
+        raise typer.BadParameter(f"got {', '.join(unknown)}, takes {', '.join(measurements)}")
+    scale = Scale(tracked_rows, sustained_seconds, sustained_rate)
     try:
-        results = asyncio.run(_measure(chosen, Scale(tracked_rows, sustained_seconds, sustained_rate)))
+        results = asyncio.run(_measure({name: measurements[name] for name in chosen}, scale))
     except ServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
@@ -48,13 +66,28 @@ def main(
     reporting.write(results, output)
 
 
-async def _measure(names: Sequence[str], scale: Scale) -> list[Result]:
+def _racer(url: str, secret: str) -> against.Racer:
+    try:
+        usable = URL(url).scheme == "http" and URL(url).host
+    except ValueError:  # invalid brackets or port
+        usable = False
+    if not usable:
+        raise typer.BadParameter(
+            f"got {url!r}, takes a URL such as http://localhost:8080/webhook", param_hint="--against"
+        )
+    return against.Racer(url, secret)
+
+
+async def _measure(measurements: Mapping[str, Measurement], scale: Scale) -> list[Result]:
     results = []
-    with tempfile.TemporaryDirectory(prefix="promgithub-bench-") as directory, BenchProgress(len(names)) as progress:
+    with (
+        tempfile.TemporaryDirectory(prefix="promgithub-bench-") as directory,
+        BenchProgress(len(measurements)) as progress,
+    ):
         async with Stage(Path(directory), scale, progress.tell) as stage:
-            for name in names:
+            for name, measure in measurements.items():
                 progress.begin(name)
-                async for result in MEASUREMENTS[name](stage):
+                async for result in measure(stage):
                     progress.found(result)
                     results.append(result)
                 progress.end()

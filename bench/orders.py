@@ -9,16 +9,17 @@ SECRET = "It's a Secret to Everybody"  # noqa: S105 - of GitHub's documentation
 
 
 class Order(msgspec.Struct, frozen=True):
-    """Send `count` deliveries to a port of loopback.
+    """Send deliveries, signed with a secret, to the URL of a webhook (`http://HOST:PORT/PATH`).
 
     Without `rate`, each connection sends the next delivery as soon as it has an answer. With `rate`, deliveries are due
     at fixed times, `rate` per second, and latencies are measured from these times.
     """
 
-    port: int
+    url: str
     connections: int
     deliveries: int
     rate: float | None = None
+    secret: str = SECRET
 
 
 class LoadOutcome(msgspec.Struct, frozen=True):

@@ -9,8 +9,12 @@ from tests.support.processes import Process
 PATIENCE = aiohttp.ClientTimeout(total=60)
 """How long a scrape may take."""
 
+DEPTH = "promgithub_event_queue_depth"
+"""The metric with the deliveries in the queue."""
+
 _LEADER = "\npromgithub_exporter_leader 1"
 _LEASE_SECONDS = 30.0
+_COUNTING_SECONDS = 120.0
 
 
 async def leaders_page(client: aiohttp.ClientSession, processor: Process) -> str:
@@ -19,6 +23,21 @@ async def leaders_page(client: aiohttp.ClientSession, processor: Process) -> str
         while _LEADER not in (page := await get_page(client, processor)):  # noqa: ASYNC110 - it is in another process
             await asyncio.sleep(0.5)
     return page
+
+
+async def counted_all(client: aiohttp.ClientSession, processor: Process) -> None:
+    """Wait until a processor has counted every delivery that it and its queue hold."""
+    async with asyncio.timeout(_COUNTING_SECONDS):
+        while True:
+            page = await get_page(client, processor)
+            if not value(page, DEPTH) and not value(page, "promgithub_event_held"):
+                return
+            await asyncio.sleep(0.5)
+
+
+def value(page: str, name: str) -> float:
+    """Return the value of a sample without labels, 0 if there is none."""
+    return next((float(line.split()[1]) for line in page.splitlines() if line.startswith(f"{name} ")), 0.0)
 
 
 async def get_page(client: aiohttp.ClientSession, process: Process, accept: str = "text/plain") -> str:

@@ -14,28 +14,30 @@ from collections.abc import Iterator
 
 import msgspec
 import uvloop
+from yarl import URL
 
 from bench.deliveries import Editions
-from bench.orders import SECRET, LoadOutcome, Order
+from bench.orders import LoadOutcome, Order
 from ingest.signature import sign
 from shared.delivery import Delivery
 
 _MADE_BEFOREHAND = 20_000
 """Maximum number of deliveries prepared in memory. The others of a longer order are generated while it is sent."""
 
-_SECRET = SECRET.encode()
 _LENGTH = b"content-length:"
+_CHUNKED = b"transfer-encoding: chunked"
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
-def request(delivery: Delivery) -> bytes:
+def request(delivery: Delivery, url: URL, secret: bytes) -> bytes:
     """Return a delivery as GitHub would send it."""
     head = (
-        "POST /webhook HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\nContent-Type: application/json\r\n"
+        f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.authority}\r\nAccept: */*\r\nContent-Type: application/json\r\n"
         "User-Agent: GitHub-Hookshot/044aadd\r\n"
         f"X-GitHub-Delivery: {delivery.id}\r\nX-GitHub-Event: {delivery.event}\r\n"
         "X-GitHub-Hook-ID: 292430182\r\nX-GitHub-Hook-Installation-Target-ID: 79929171\r\n"
         "X-GitHub-Hook-Installation-Target-Type: repository\r\n"
-        f"X-Hub-Signature-256: {sign(_SECRET, delivery.body)}\r\nContent-Length: {len(delivery.body)}\r\n\r\n"
+        f"X-Hub-Signature-256: {sign(secret, delivery.body)}\r\nContent-Length: {len(delivery.body)}\r\n\r\n"
     )
     return head.encode() + delivery.body
 
@@ -46,6 +48,7 @@ class Sending:
     def __init__(self, order: Order, requests: Iterator[bytes]) -> None:
         self._order = order
         self._requests = requests
+        self._open = 0
         self._idle: list[_LoadConnection] = []
         self._due: deque[float] = deque()
         self._answers: Counter[int] = Counter()
@@ -54,13 +57,14 @@ class Sending:
 
     async def run(self) -> LoadOutcome:
         """Send everything and wait for every answer."""
-        loop = asyncio.get_running_loop()
+        loop, url = asyncio.get_running_loop(), URL(self._order.url)
+        if url.host is None or url.port is None:
+            raise ValueError(f"not the URL of a webhook: {self._order.url}")
         for _ in range(self._order.connections):
-            transport, connection = await loop.create_connection(
-                lambda: _LoadConnection(self), "127.0.0.1", self._order.port
-            )
+            transport, connection = await loop.create_connection(lambda: _LoadConnection(self), url.host, url.port)
             connection.transport = transport
             self._idle.append(connection)
+        self._open = len(self._idle)
         began = time.perf_counter()
         await self._release(began)
         await self._done.wait()
@@ -90,12 +94,22 @@ class Sending:
             connection.send(data, min(due, time.perf_counter()))
 
     def answered(self, connection: "_LoadConnection", status: int, seconds: float) -> None:
-        """Record an answer. The connection takes the next delivery unless it was closed (status 0)."""
+        """Record an answer. The connection takes the next delivery."""
+        self._idle.append(connection)
+        self._record(status, seconds)
+
+    def closed(self, connection: "_LoadConnection", seconds: float | None) -> None:
+        """Record that the receiver closed a connection, and for how long a delivery had waited on it, if one had."""
+        self._open -= 1
+        if seconds is None:
+            self._idle.remove(connection)
+        else:
+            self._record(0, seconds)
+
+    def _record(self, status: int, seconds: float) -> None:
         self._answers[status] += 1
         self._latencies.append(seconds)
-        if status:
-            self._idle.append(connection)
-        if len(self._latencies) == self._order.deliveries:
+        if not self._open or len(self._latencies) == self._order.deliveries:
             self._done.set()
         else:
             self._send()
@@ -117,6 +131,7 @@ class _LoadConnection(asyncio.Protocol):
         self._sending = sending
         self._received = b""
         self._due: float | None = None
+        self._closing = False
 
     def send(self, data: bytes, due: float) -> None:
         self._due = due
@@ -128,22 +143,29 @@ class _LoadConnection(asyncio.Protocol):
         if end < 0:
             return
         lines = self._received[:end].lower().split(b"\r\n")
-        length = next(int(line[len(_LENGTH) :]) for line in lines if line.startswith(_LENGTH))
-        if len(self._received) >= end + 4 + length:
+        if _CHUNKED in lines:
+            complete = self._received.endswith(_LAST_CHUNK)
+        else:
+            length = next((int(line[len(_LENGTH) :]) for line in lines if line.startswith(_LENGTH)), 0)
+            complete = len(self._received) >= end + 4 + length
+        if complete:
             status, self._received = int(self._received[9:12]), b""
-            self._answered(status)
+            seconds = self._waited()
+            if seconds is not None:
+                self._sending.answered(self, status, seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._due is not None:
-            self._answered(0)
+        if not self._closing:
+            self._sending.closed(self, self._waited())
 
     def close(self) -> None:
+        self._closing = True
         self.transport.abort()
 
-    def _answered(self, status: int) -> None:
+    def _waited(self) -> float | None:
+        """Return how long the delivery in progress has waited for its answer, or None without one; end it."""
         due, self._due = self._due, None
-        if due is not None:
-            self._sending.answered(self, status, time.perf_counter() - due)
+        return None if due is None else time.perf_counter() - due
 
 
 async def _serve() -> None:
@@ -151,7 +173,8 @@ async def _serve() -> None:
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.buffer.readline):
         order = msgspec.json.decode(line, type=Order)
-        requests: Iterator[bytes] = map(request, editions.take(order.deliveries))
+        url, secret = URL(order.url), order.secret.encode()
+        requests: Iterator[bytes] = (request(one, url, secret) for one in editions.take(order.deliveries))
         if order.deliveries <= _MADE_BEFOREHAND:
             requests = iter(list(requests))
         outcome = await Sending(order, requests).run()

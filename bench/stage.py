@@ -14,6 +14,7 @@ from bench.deliveries import Editions
 from bench.orders import SECRET, LoadOutcome, Order
 from bench.proc import tree_cpu_seconds
 from bench.servers import DurablePostgres, FastRabbit
+from ingest.webhook import PATH
 from tests.support.processes import Launcher, Process
 from tests.support.servers.postgres import fresh_database
 
@@ -103,14 +104,17 @@ class Stage:
         return self.launcher.start_command(python(module, *arguments), WEBHOOK_SECRET=SECRET, **settings)
 
     async def load(self, process: Process, connections: int, deliveries: int, rate: float | None = None) -> LoadOutcome:
-        """Send deliveries to a process with the load generator; return the result. See `Order`."""
+        """Send deliveries to a receiver with the load generator; return the result. See `Order`."""
+        return await self.send(Order(process.service_url + PATH, connections, deliveries, rate))
+
+    async def send(self, order: Order) -> LoadOutcome:
+        """Carry out an order with the load generator."""
         if self._load is None:
             self._load = await asyncio.create_subprocess_exec(
                 *python("bench.sender"), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
             )
             self._exit.push_async_callback(_ended, self._load)
-        order = Order(int(process.service_url.rpartition(":")[2]), connections, deliveries, rate)
-        async with asyncio.timeout(_LOAD_SECONDS + (deliveries / rate if rate else 0)):
+        async with asyncio.timeout(_LOAD_SECONDS + (order.deliveries / order.rate if order.rate else 0)):
             answer = await asked(self._load, msgspec.json.encode(order))
         return msgspec.json.decode(answer, type=LoadOutcome, strict=False)
 

@@ -11,6 +11,7 @@ import asyncpg
 
 from bench.drained import drain
 from bench.measurements.tracked import enlarge
+from bench.pages import PATIENCE, leaders_page
 from bench.queues import rabbit_queue
 from bench.result import Result, at_least_times, at_most_times
 from bench.stage import Stage
@@ -21,9 +22,6 @@ _DELIVERIES = 12_000
 _BROWSERS = 10
 _SAMPLES = 5
 _SCRAPES = 30
-_LEASE_SECONDS = 30.0
-_LEADER = "\npromgithub_exporter_leader 1"
-_PATIENCE = aiohttp.ClientTimeout(total=60)
 
 _WEEK = (
     "INSERT INTO hourly (hour, key, metric, repository, workflow_name, runner_class, conclusion, bound, value) SELECT "
@@ -42,8 +40,8 @@ async def measure(stage: Stage) -> AsyncIterator[Result]:
         hourly = await _add_week(url)
         processor = queue.start_processor(url)
         await processor.ready()
-        async with aiohttp.ClientSession(timeout=_PATIENCE) as client:
-            await _until_leader(client, processor)
+        async with aiohttp.ClientSession(timeout=PATIENCE) as client:
+            await leaders_page(client, processor)
             stage.tell("the page and scrapes, one after the other")
             page = [await _seconds(client, processor, "/?window=7d", CACHED_SECONDS + 1) for _ in range(_SAMPLES)]
             alone = [await _seconds(client, processor, "/metrics") for _ in range(_SCRAPES)]
@@ -94,15 +92,6 @@ async def _add_week(url: str) -> int:
         await connection.close()
 
 
-async def _until_leader(client: aiohttp.ClientSession, processor: Process) -> None:
-    async with asyncio.timeout(_LEASE_SECONDS):
-        while True:
-            async with client.get(f"{processor.admin_url}/metrics") as answer:
-                if _LEADER in await answer.text():
-                    return
-            await asyncio.sleep(0.5)
-
-
 async def _seconds(client: aiohttp.ClientSession, processor: Process, path: str, pause: float = 0.05) -> float:
     """Wait, and return the time that an answer takes, in seconds."""
     await asyncio.sleep(pause)
@@ -115,7 +104,7 @@ async def _seconds(client: aiohttp.ClientSession, processor: Process, path: str,
 
 async def _look(processor: Process) -> None:
     """Request the page for ten browsers, twice a second each, until cancelled."""
-    async with aiohttp.ClientSession(timeout=_PATIENCE) as client, asyncio.TaskGroup() as browsers:
+    async with aiohttp.ClientSession(timeout=PATIENCE) as client, asyncio.TaskGroup() as browsers:
 
         async def browse() -> None:
             while True:

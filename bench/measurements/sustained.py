@@ -9,6 +9,7 @@ import aiohttp
 from sqlalchemy import func, select
 
 from bench.orders import LoadOutcome
+from bench.pages import DEPTH, get_page, value
 from bench.queues import rabbit_queue
 from bench.result import Result, at_most
 from bench.stage import Stage
@@ -23,7 +24,6 @@ _SHARE = 0.5
 
 _LOOK_SECONDS = 2.0
 _SETTLE_SECONDS = 30.0
-_DEPTH = "promgithub_event_queue_depth"
 _AGE = "promgithub_event_oldest_age_seconds"
 
 
@@ -96,19 +96,14 @@ async def _looks(stage: Stage, processor: Process) -> list[_Look]:
         async with aiohttp.ClientSession() as client:
             while True:
                 await asyncio.sleep(_LOOK_SECONDS)
-                async with client.get(f"{processor.admin_url}/metrics") as answer:
-                    page = await answer.text()
-                look = _Look(_value(page, _DEPTH), _value(page, _AGE))
+                page = await get_page(client, processor)
+                look = _Look(value(page, DEPTH), value(page, _AGE))
                 looks.append(look)
                 stage.tell(
                     f"sustained for {time.monotonic() - began:.0f} s: depth {look.depth:.0f}, age {look.age:.2f} s"
                 )
     except asyncio.CancelledError:
         return looks
-
-
-def _value(page: str, name: str) -> float:
-    return next((float(line.split()[1]) for line in page.splitlines() if line.startswith(f"{name} ")), 0.0)
 
 
 async def _counted(database_url: str, accepted: int) -> int:
