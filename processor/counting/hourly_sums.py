@@ -36,6 +36,9 @@ SUMMED = frozenset(
 )
 """The names of the metrics that are summed by hour."""
 
+STEPPED = frozenset(metric.name for metric in (JOB_BUSY, JOB_QUEUE, WORKFLOW_STATUS))
+"""The names of those that are also shown by step of a window."""
+
 
 class HourlyLabels(NamedTuple):
     """What a sum is about. Labels that the metric does not have, or that are not kept, are empty."""
@@ -65,8 +68,8 @@ class Sum(NamedTuple):
 class Sums(NamedTuple):
     """The sums of a window from `began` to `now` (Unix ms).
 
-    `by_labels` has those of the whole window. `by_step` has those of each step, by its start (Unix ms), with no labels
-    but metric and conclusion.
+    `by_labels` has those of the whole window. `by_step` has those of the metrics `STEPPED` in each step, by its start
+    (Unix ms), with no labels but metric and conclusion.
     """
 
     began: int

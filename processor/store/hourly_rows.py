@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, TextClause, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from processor.counting.fingerprints import Fingerprint, fingerprint
-from processor.counting.hourly_sums import HOUR, HourlyLabels, HourlySum, Sum, Sums
+from processor.counting.hourly_sums import HOUR, STEPPED, HourlyLabels, HourlySum, Sum, Sums
 from processor.store.arrays import Arrays
 from processor.store.clock import BEGAN, database_now
 from processor.store.engine import dialect_of
@@ -32,7 +32,7 @@ async def add(connection: AsyncConnection, sums: Mapping[HourlySum, int]) -> Non
 async def read(
     connection: AsyncConnection, hours: int, step: int, repository: str | None, runner_class: str | None
 ) -> Sums:
-    """Return the sums of the last `hours`, and those in steps of so many hours, by the database's clock.
+    """Return the sums of the last `hours`, and some in steps of so many hours, by the database's clock.
 
     The current hour is the last of them; later ones, which a wrong clock may have made, are left out. `repository` and
     `runner_class`, if given, choose what is summed; sums without a runner class are those of whole workflows, which a
@@ -48,13 +48,17 @@ async def read(
     if runner_class is not None:
         chosen.append(columns.runner_class.in_(("", runner_class)))
     summed = func.sum(columns.value)
-    labels: list[ColumnElement[Any]] = [columns[name] for name in HourlyLabels._fields]
-    whole = select(*labels, columns.bound, summed).where(*chosen).group_by(*labels, columns.bound)
+    labels = [columns[name] for name in HourlyLabels._fields]
+    # The key is shorter than the labels that it stands for.
+    totals = select(columns.key, func.max(columns.hour).label("hour"), summed.label("total")).where(*chosen)
+    of_key = totals.group_by(columns.key).subquery()
+    of_labels = (hourly.c.hour == of_key.c.hour) & (hourly.c.key == of_key.c.key)
+    whole = select(*labels, columns.bound, of_key.c.total).join_from(of_key, hourly, of_labels)
     by_labels = [Sum(HourlyLabels(*row[:-2]), row[-2], int(row[-1])) for row in await connection.execute(whole)]
     place = (columns.hour - began) // length
     kinds: list[ColumnElement[Any]] = [place, columns.metric, columns.conclusion, columns.bound]
     by_step: defaultdict[int, list[Sum]] = defaultdict(list)
-    parts = select(*kinds, summed).where(*chosen).group_by(*kinds)
+    parts = select(*kinds, summed).where(*chosen, columns.metric.in_(STEPPED)).group_by(*kinds)
     rows: Iterable[Any] = await connection.execute(parts)
     for slot, metric, conclusion, bound, value in rows:
         by_step[began + slot * length].append(Sum(HourlyLabels(metric, "", "", "", conclusion), bound, int(value)))
