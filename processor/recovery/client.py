@@ -276,7 +276,7 @@ def _owner(scope: str) -> str:
 def _refusal(request: Request, credential: _Credential, error: HTTPException) -> GitHubRefused:
     """Return the error for the operator. It names the missing permission."""
     status = int(error.status_code)
-    if status == 401:
+    if status == 401 and credential.name != "anonymous":
         wrong = "GITHUB_TOKEN" if credential.name == "token" else "GITHUB_APP_ID or GITHUB_APP_KEY"
         return GitHubRefused(f"{PREFIX}{wrong}: GitHub does not accept it (401); check the value and its expiry date")
     accepted = error.headers.get("x-accepted-github-permissions")
