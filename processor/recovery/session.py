@@ -65,7 +65,9 @@ class Session:
         if remembered is not None:
             headers["if-none-match"] = remembered.etag
         sent = None if method == "GET" else content
-        async with self._client.request(method, url, headers=headers, json=sent) as response:
+        # aiohttp sends a body again where a 307 leads, also to another host. It may contain a webhook's secret.
+        follow = not sent
+        async with self._client.request(method, url, headers=headers, json=sent, allow_redirects=follow) as response:
             body = await _body(response)
         self._heard(response.status, response.headers)
         if response.status == 304 and remembered is not None:

@@ -47,7 +47,9 @@ def command(
         Path, typer.Option("--dir", metavar="DIR", help="Directory for the App's key, its secret, and the settings.")
     ] = Path("promgithub-app"),
 ) -> None:
-    """Register a GitHub App that sends its deliveries to promgithub.
+    """Register a GitHub App for promgithub.
+
+    GitHub sends the deliveries of the App to URL.
 
     Prints the address of a page on this machine. Its button leads to GitHub, which creates the App.
 

@@ -42,13 +42,15 @@ class ConnectPage:
         self._organisation = organisation
         self._make_manifest = make_manifest
         self._register = register
+        # Other users of this machine can reach the port, but know neither the first page's path nor the state in it.
+        self._path = f"/{secrets.token_urlsafe(16)}"
         self._state = secrets.token_urlsafe(32)
         self._action = registration_url(web_url, organisation, self._state)
         self._pages = Pages("promgithub", form_action=web_url)
         self._taken = asyncio.Event()
         self._outcome: asyncio.Future[NewApp] = asyncio.get_running_loop().create_future()
         application = web.Application()
-        application.add_routes([web.get("/", self._offer), web.get("/created", self._created)])
+        application.add_routes([web.get(self._path, self._offer), web.get("/created", self._created)])
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         self._address = ""
 
@@ -57,7 +59,7 @@ class ConnectPage:
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, 0).start()
         self._address = f"{HOST}:{self._runner.addresses[0][1]}"
-        return f"http://{self._address}/"
+        return f"http://{self._address}{self._path}"
 
     async def close(self) -> None:
         """Stop listening, once the last page is sent."""
@@ -73,10 +75,8 @@ class ConnectPage:
         """Return the App once it is stored. Raises what `register` raises."""
         return await self._outcome
 
-    async def _offer(self, request: web.Request) -> web.StreamResponse:
+    async def _offer(self, _request: web.Request) -> web.StreamResponse:
         """Answer with the form that posts the manifest."""
-        if not self._is_own(request):
-            return self._wrong("This page has another address.", 403)
         manifest = self._make_manifest(f"http://{self._address}/created")
         page = self._pages.render(
             "connect.html.j2",
@@ -90,9 +90,7 @@ class ConnectPage:
     async def _created(self, request: web.Request) -> web.StreamResponse:
         """Take GitHub's code, if the state is the one that was posted."""
         code, state = (request.query.get(name, "") for name in ("code", "state"))
-        if not self._is_own(request) or not secrets.compare_digest(
-            state.encode("utf-8", "surrogatepass"), self._state.encode()
-        ):
+        if not secrets.compare_digest(state.encode("utf-8", "surrogatepass"), self._state.encode()):
             return self._wrong("This answer does not belong to the form of this page. Nothing was done.", 403)
         if not _CODE.fullmatch(code):
             return self._wrong("GitHub's answer has no code. Nothing was done.", 400)
@@ -107,10 +105,6 @@ class ConnectPage:
         page = self._pages.response(self._pages.render("connected.html.j2", app=app, wrong=""))
         self._outcome.set_result(app)
         return page
-
-    def _is_own(self, request: web.Request) -> bool:
-        """Return whether the browser asks for this address, and not for a foreign name that leads here."""
-        return request.host == self._address
 
     def _wrong(self, text: str, status: int) -> web.Response:
         return self._pages.response(self._pages.render("connected.html.j2", app=None, wrong=text), status)

@@ -108,10 +108,11 @@ def list_hooks(owners: Owners) -> None:
 
 @app.command(cls=PlainCommand)
 def create(owners: Owners, url: PayloadUrl) -> None:
-    """Create a hook with the events that promgithub counts, and the secret in WEBHOOK_SECRET.
+    """Create hooks for the events that promgithub counts.
+
+    Their secret is the one in WEBHOOK_SECRET, or the last one in WEBHOOK_SECRET_FILE.
 
     A repository or organisation that has a hook with this URL gets no second one.
-    If WEBHOOK_SECRET_FILE has several secrets, GitHub gets the last one.
     """
     chosen, payload_url = _owners(owners), parse_payload_url(url)
     secret = _secret()
