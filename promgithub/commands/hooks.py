@@ -1,39 +1,41 @@
 """`promgithub hooks`: list, create, check and ping webhooks through GitHub's API."""
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Annotated, TypeVar
 
-import msgspec
 import typer
 from prometheus_client import CollectorRegistry
 
 from ingest.secrets import Secrets
 from processor.counting.events import COUNTED
-from processor.recovery.client import GitHub, check_configured, understood
+from processor.recovery.client import GitHub, check_configured
 from processor.recovery.hook_checks import (
-    HookConfig,
-    ListedApp,
     ListedHook,
     advice,
     described,
-    new_ping,
     outcome,
     problems,
-    same_url,
     shown_url,
 )
 from processor.recovery.hooks import Hook, HookOwner, parse_hook, parse_owner
-from processor.recovery.missing import Attempt, attempts
+from processor.recovery.missing import Attempt
 from processor.recovery.recovery_metrics import RecoveryMetrics
 from processor.recovery.requests import APP
+from promgithub.commands.hook_requests import (
+    created_hook,
+    definition,
+    listed_hooks,
+    pinged,
+    receiver_answer,
+    recent_deliveries,
+)
 from promgithub.commands.payload_urls import parse_payload_url
 from promgithub.commands.running import fail, load_or_exit, run
 from promgithub.commands.tables import print_table, printable
 from promgithub.commands.usage import PlainCommand
 from shared import logs
-from shared.errors import GitHubError, GitHubUnavailable, PromgithubError, SettingsError, SetupError
+from shared.errors import GitHubError, PromgithubError, SettingsError, SetupError
 from shared.hosts import web_url
 from shared.settings import HOOK, OWNER, PREFIX, IngestSettings, ProcessorSettings, split_list
 from shared.settings import described as declared
@@ -41,17 +43,8 @@ from shared.waiting import unless
 
 HEADINGS = ("HOOK", "ACTIVE", "CONTENT TYPE", "EVENTS", "URL")
 
-MOST_PAGES = 10
-"""Maximum number of pages of a list of hooks. GitHub allows 20 hooks per event, Enterprise Server 250."""
-
 DEFAULT_WAIT = 60.0
 """Default time to wait for the answer to a ping, in seconds."""
-
-POLL_SECONDS = 1.0
-"""Pause between two looks at the deliveries of a hook."""
-
-ANSWER_SHOWN = 200
-"""Maximum number of characters of a receiver's answer that are printed."""
 
 app = typer.Typer(
     help="List, create, check and ping GitHub's webhooks.",
@@ -92,7 +85,7 @@ def list_hooks(owners: Owners) -> None:
 
     async def work(github: GitHub, _settings: ProcessorSettings) -> bool:
         async def one(owner: HookOwner) -> bool:
-            rows.extend([_row(owner, hook) async for hook in _hooks(github, owner)])
+            rows.extend([_row(owner, hook) async for hook in listed_hooks(github, owner)])
             return True
 
         try:
@@ -120,7 +113,7 @@ def create(owners: Owners, url: PayloadUrl) -> None:
 
     async def work(github: GitHub, _settings: ProcessorSettings) -> bool:
         async def one(owner: HookOwner) -> bool:
-            name, exists = await _created(github, owner, payload_url, secret)
+            name, exists = await created_hook(github, owner, payload_url, secret)
             created.append(name)
             done = "a hook with this URL exists; it was not changed" if exists else "created; GitHub sends a ping"
             typer.echo(f"{name}: {done}. `promgithub hooks check {name}` says if all is well")
@@ -147,8 +140,8 @@ def check(
 
     async def work(github: GitHub, settings: ProcessorSettings) -> bool:
         async def one(hook: Hook) -> bool:
-            listed, page_path = await _definition(github, hook)
-            recent = await _recent(github, hook)
+            listed, page_path = await definition(github, hook)
+            recent = await recent_deliveries(github, hook)
             found = problems(listed, recent, COUNTED, payload_url)
             for problem in found:
                 typer.echo(printable(f"{hook.name}: {problem}"))
@@ -186,11 +179,11 @@ def ping(
             )
 
         async def one(hook: Hook) -> bool:
-            answered = await _pinged(github, hook, wait)
+            answered = await pinged(github, hook, wait)
             if answered.succeeded:
                 typer.echo(f"{hook.name}: the receiver accepted the {described(answered)}, {outcome(answered)}")
                 return True
-            said = await _answer(github, hook, answered.id)
+            said = await receiver_answer(github, hook, answered.id)
             text = (
                 f"{hook.name}: the {described(answered)} was {outcome(answered)}{said}; {advice(answered.status_code)}"
             )
@@ -269,77 +262,6 @@ async def _each(items: Sequence[_Item], one: Callable[[_Item], Awaitable[bool]])
     if errors:
         raise ExceptionGroup("hooks", errors)
     return good
-
-
-async def _hooks(github: GitHub, owner: HookOwner) -> AsyncIterator[ListedHook]:
-    request = owner.hooks()
-    for _ in range(MOST_PAGES):
-        page, more = await github.page(request)
-        for hook in _items(page, request.shown):
-            yield understood(hook, ListedHook)
-        if more is None:
-            return
-        request = owner.page(more)
-    raise GitHubUnavailable(f"{owner.name}: the list of hooks has over {MOST_PAGES} pages")
-
-
-def _items(page: Any, path: str) -> list[Any]:
-    if not isinstance(page, list):
-        raise GitHubUnavailable(f"{path}: GitHub's answer is not a list")
-    return page
-
-
-async def _created(github: GitHub, owner: HookOwner, url: str, secret: str) -> tuple[str, bool]:
-    """Return the name of the owner's hook with this URL, and whether it existed before."""
-    async for hook in _hooks(github, owner):
-        if same_url(hook.config.url, url):
-            return owner.hook_name(hook.id), True
-    made = understood(await github.post(owner.creation(url, secret, COUNTED)), ListedHook)
-    return owner.hook_name(made.id), False
-
-
-async def _definition(github: GitHub, hook: Hook) -> tuple[ListedHook, str]:
-    """Return a hook, and the path of its page in GitHub's settings."""
-    answer = await github.get(hook.definition())
-    if hook.scope != APP:
-        return understood(answer, ListedHook), hook.page_path
-    found = understood(await github.get(hook.app()), ListedApp)
-    return ListedHook(understood(answer, HookConfig), events=found.events), found.page_path
-
-
-async def _recent(github: GitHub, hook: Hook) -> list[Attempt]:
-    """Return the latest deliveries, the newest first."""
-    request = hook.recent()
-    page, _ = await github.page(request)
-    try:
-        return attempts(page)
-    except msgspec.ValidationError as error:
-        raise GitHubUnavailable(f"{request.path}: the answer is not a list of deliveries ({error})") from error
-
-
-async def _pinged(github: GitHub, hook: Hook, wait: float) -> Attempt:
-    """Let GitHub send a ping; return its delivery. Raises `SetupError` if GitHub lists none in time."""
-    before = {one.id for one in await _recent(github, hook)}
-    await github.post(hook.ping())
-    try:
-        async with asyncio.timeout(wait):
-            while (found := new_ping(await _recent(github, hook), before)) is None:  # noqa: ASYNC110 - it is GitHub's
-                await asyncio.sleep(POLL_SECONDS)
-            return found
-    except TimeoutError:
-        raise SetupError(
-            f"{hook.name}: GitHub lists no answer to the ping after {wait:g} s; "
-            f"`promgithub hooks check {hook.name}` shows later ones"
-        ) from None
-
-
-async def _answer(github: GitHub, hook: Hook, number: int) -> str:
-    """Return the beginning of the receiver's answer to a delivery, for a message, or nothing."""
-    answer = await github.get(hook.delivery(number))
-    response = answer.get("response")
-    text = response.get("payload") if isinstance(response, dict) else None
-    words = re.sub(r"\s+", " ", text).strip() if isinstance(text, str) else ""
-    return f" ({words[:ANSWER_SHOWN]})" if words else ""
 
 
 # --- Texts ---
