@@ -55,6 +55,8 @@ COMMANDS = (
     LazyCommand("status", "status"),
     LazyCommand("copy-store", "copy_store"),
     LazyCommand("dead-letters", "dead_letters", is_group=True),
+    LazyCommand("connect", "connect"),
+    LazyCommand("hooks", "hooks", is_group=True),
     LazyCommand("redeliver", "redeliver"),
     LazyCommand("reconcile", "reconcile"),
     LazyCommand("check-config", "check_config"),

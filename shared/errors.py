@@ -13,6 +13,7 @@ PromgithubError
 │   ├── GitHubUnavailable     GitHub is unreachable or has a fault; a later attempt may succeed
 │   └── GitHubRefused         GitHub denied the request; the text says which permission or setting is missing
 │       └── NotOnGitHub       the object does not exist, or the token may not read it
+├── SetupError                a webhook or a GitHub App could not be set up; the text says why, and what to do
 ├── RecoveryError             a recovery stopped before it was complete
 │   └── BusyError             another process is running the same recovery
 ├── StoreError                the store cannot be used as it is, for example because of a newer release's schema
@@ -88,6 +89,10 @@ class GitHubRefused(GitHubError):  # noqa: N818
 
 class NotOnGitHub(GitHubRefused):
     """The object does not exist, or the token may not read it. GitHub gives the same answer in both cases."""
+
+
+class SetupError(PromgithubError):
+    """A webhook or a GitHub App could not be set up, or does not answer; the text says why, and what to do."""
 
 
 class RecoveryError(PromgithubError):

@@ -34,6 +34,13 @@ def home_host(api_url: str) -> str:
     return served if served == _GITHUB or served.endswith(_GHE_CLOUD) else host
 
 
+def web_url(api_url: str) -> str:
+    """Return the URL of the web pages of the GitHub behind an API URL, without a slash at its end."""
+    parts = urlsplit(api_url)
+    place = parts.netloc.rpartition("@")[2].lower()
+    return f"{parts.scheme}://{place.removeprefix('api.') if home_host(api_url) != parts.hostname else place}"
+
+
 def enterprise_host(api_url: str) -> str | None:
     """Return the `X-GitHub-Enterprise-Host` that this GitHub's webhooks send, or None if they send no such header."""
     host = home_host(api_url)

@@ -148,22 +148,24 @@ def _count(default: int, meaning: str, most: int) -> Any:
     return _setting(default, meaning, f"a whole number from 1 to {most}", ge=1, le=most)
 
 
-_HOOK = re.compile(r"app|[\w.-]+/(?:[\w.-]+/)?[0-9]{1,19}", re.ASCII)
+HOOK = re.compile(r"app|[\w.-]+/(?:[\w.-]+/)?[0-9]{1,19}", re.ASCII)
+"""The name of a hook."""
 
 
 def _checked_hooks(text: str) -> str:
     for hook in split_list(text):
-        if not _HOOK.fullmatch(hook):
+        if not HOOK.fullmatch(hook):
             raise ValueError("not a hook")
     return text
 
 
-_RUNNER_LIST = re.compile(r"org:[\w.-]+|repo:[\w.-]+/[\w.-]+", re.ASCII)
+OWNER = re.compile(r"org:[\w.-]+|repo:[\w.-]+/[\w.-]+", re.ASCII)
+"""An owner of runners and of hooks."""
 
 
 def _checked_runner_lists(text: str) -> str:
     for listed in split_list(text):
-        if not _RUNNER_LIST.fullmatch(listed):
+        if not OWNER.fullmatch(listed):
             raise ValueError("not a list of runners")
     return text
 
@@ -619,7 +621,7 @@ def _credential_problems(settings: type[CommonSettings]) -> Iterator[tuple[str, 
         yield "github_hooks", f"{variable('github_hooks')}: has app, which takes {variable('github_app_id')}"
     runners = _given(settings, "github_runners")
     lists = split_list(runners.text) if runners is not None else ()
-    if lists and all(map(_RUNNER_LIST.fullmatch, lists)) and not (token or app or key):
+    if lists and all(map(OWNER.fullmatch, lists)) and not (token or app or key):
         needs = f"{variable('github_token')}, or {variable('github_app_id')} and {variable('github_app_key')}"
         yield "github_runners", f"{variable('github_runners')}: set, and no credential for GitHub; takes {needs}"
 

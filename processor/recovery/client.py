@@ -17,7 +17,7 @@ from jwt.exceptions import PyJWTError
 
 from processor.recovery.limits import Budget, Pace, pause
 from processor.recovery.recovery_metrics import RecoveryMetrics
-from processor.recovery.requests import APP, Request
+from processor.recovery.requests import ANONYMOUS, APP, Request
 from processor.recovery.session import Session
 from shared.errors import GitHubRefused, GitHubUnavailable, NotOnGitHub, SettingsError
 from shared.logs import get_logger
@@ -102,7 +102,7 @@ class GitHub:
         """Return an object. Raises `NotOnGitHub` if it does not exist or the credential may not read it."""
         answer, _ = await self._asked("GET", request)
         if not isinstance(answer, dict):
-            raise GitHubUnavailable(f"{request.path}: GitHub's answer is not a JSON object")
+            raise GitHubUnavailable(f"{request.shown}: GitHub's answer is not a JSON object")
         return answer
 
     async def page(self, request: Request) -> tuple[Any, str | None]:
@@ -151,7 +151,7 @@ class GitHub:
                 pause_seconds=round(seconds, 1),
             )
             await self._sleep(seconds)
-        raise GitHubUnavailable(f"{request.path}: the request to GitHub failed ({status or message})")
+        raise GitHubUnavailable(f"{request.shown}: the request to GitHub failed ({status or message})")
 
     async def _once(self, method: str, request: Request, credential: _Credential) -> tuple[Any, str | None]:
         """Send a request once, as soon as the budget allows. Another task may use the budget up, so check it again."""
@@ -165,11 +165,11 @@ class GitHub:
         await self._sleep(self._pace.wait(method, self._clock()))
         self._asking = (request.endpoint, credential.name)
         self._budget(credential.name).spend()
-        return await credential.session.call(method, request.path, remember=request.again)
+        return await credential.session.call(method, request.path, request.content, remember=request.again)
 
     async def _room(self, credential: _Credential) -> None:
         budget = self._budget(credential.name)
-        if credential.name != "app" and self._clock() - budget.heard_at > FRESH:
+        if credential.name not in {"app", "anonymous"} and self._clock() - budget.heard_at > FRESH:
             await self._learn(credential)
         while (seconds := budget.wait(self._clock())) > 0:
             if seconds > LONG:
@@ -201,6 +201,8 @@ class GitHub:
     # --- Credentials ---
 
     async def _credential(self, scope: str) -> _Credential:
+        if scope == ANONYMOUS:
+            return self._kept("anonymous", lambda: self._session(dict))
         token = self._settings.github_token
         if token is not None:
             return self._kept("token", lambda: self._token_session(token.get_secret_value()))
@@ -245,6 +247,19 @@ class GitHub:
         return Session(self._client, self._settings.github_api_url.get_secret_value(), self._heard, authorize)
 
 
+def check_configured(settings: ProcessorSettings) -> None:
+    """Raise `SettingsError` if neither a token nor an App is configured."""
+    if not configured(settings):
+        raise SettingsError(
+            f"{PREFIX}GITHUB_TOKEN: not set; takes a token, or {PREFIX}GITHUB_APP_ID and {PREFIX}GITHUB_APP_KEY_FILE"
+        )
+
+
+def configured(settings: ProcessorSettings) -> bool:
+    """Return whether a token or an App is configured."""
+    return bool(settings.github_token or settings.github_app_id)
+
+
 def understood(answer: Any, kind: type[_Kind]) -> _Kind:
     """Convert an answer to its type. Raises `GitHubUnavailable` if it does not fit."""
     try:
@@ -261,10 +276,10 @@ def _owner(scope: str) -> str:
 def _refusal(request: Request, credential: _Credential, error: HTTPException) -> GitHubRefused:
     """Return the error for the operator. It names the missing permission."""
     status = int(error.status_code)
-    if status == 401:
+    if status == 401 and credential.name != "anonymous":
         wrong = "GITHUB_TOKEN" if credential.name == "token" else "GITHUB_APP_ID or GITHUB_APP_KEY"
         return GitHubRefused(f"{PREFIX}{wrong}: GitHub does not accept it (401); check the value and its expiry date")
     accepted = error.headers.get("x-accepted-github-permissions")
     said = f"; GitHub says: {accepted}" if accepted else ""
-    message = f"{request.path}: GitHub answers {status} ({error}); needs {request.needs}{said}"
+    message = f"{request.shown}: GitHub answers {status} ({error}); needs {request.needs}{said}"
     return NotOnGitHub(message) if status in {404, 410} else GitHubRefused(message)

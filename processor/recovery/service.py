@@ -7,7 +7,7 @@ from functools import partial
 from processor.chores import Chore, Supervisor
 from processor.counting.events import Policy
 from processor.metrics import WorkerMetrics
-from processor.recovery.client import GitHub
+from processor.recovery.client import GitHub, configured
 from processor.recovery.exclusive import run_exclusively
 from processor.recovery.hooks import parse_hook
 from processor.recovery.reconciliation import Corrections, Reconcile
@@ -18,10 +18,10 @@ from processor.recovery.runners import AskRunners, RunnerGauge
 from processor.store import Store
 from processor.store.lease import RECONCILE, REDELIVER, Lease
 from shared.brokers.interface import Publisher
-from shared.errors import GitHubError, SettingsError
+from shared.errors import GitHubError
 from shared.hosts import enterprise_host
 from shared.logs import get_logger
-from shared.settings import PREFIX, ProcessorSettings, split_list
+from shared.settings import ProcessorSettings, split_list
 
 REDELIVER_INTERVAL = 300.0
 """How often failed deliveries are recovered, in seconds."""
@@ -33,19 +33,6 @@ RUNNERS_INTERVAL = 60.0
 """How often GitHub is asked for the runners, in seconds."""
 
 _log = get_logger(__name__)
-
-
-def check_configured(settings: ProcessorSettings) -> None:
-    """Raise `SettingsError` if neither a token nor an App is configured."""
-    if not configured(settings):
-        raise SettingsError(
-            f"{PREFIX}GITHUB_TOKEN: not set; takes a token, or {PREFIX}GITHUB_APP_ID and {PREFIX}GITHUB_APP_KEY_FILE"
-        )
-
-
-def configured(settings: ProcessorSettings) -> bool:
-    """Return whether a token or an App is configured."""
-    return bool(settings.github_token or settings.github_app_id)
 
 
 @dataclass(frozen=True, slots=True)

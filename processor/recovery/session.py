@@ -51,8 +51,10 @@ class Session:
         self._authorize = authorize
         self._memory: dict[str, _Remembered] = {}
 
-    async def call(self, method: str, path: str, *, remember: bool) -> tuple[Any, str | None]:
-        """Return the decoded answer and the URL of the next page, if there is one.
+    async def call(
+        self, method: str, path: str, content: Mapping[str, Any], *, remember: bool
+    ) -> tuple[Any, str | None]:
+        """Return the decoded answer and the URL of the next page, if there is one. Only a POST request has content.
 
         Raises `HTTPException` if GitHub refuses the request, `aiohttp.ClientError` or `OSError` without an answer,
         `ValueError` if the answer cannot be read, and `GitHubUnavailable` if the next page is on another host.
@@ -62,8 +64,10 @@ class Session:
         headers = sansio.create_headers("promgithub", **self._authorize()) | {"x-github-api-version": API_VERSION}
         if remembered is not None:
             headers["if-none-match"] = remembered.etag
-        content: dict[str, Any] | None = None if method == "GET" else {}
-        async with self._client.request(method, url, headers=headers, json=content) as response:
+        sent = None if method == "GET" else content
+        # aiohttp sends a body again where a 307 leads, also to another host. It may contain a webhook's secret.
+        follow = not sent
+        async with self._client.request(method, url, headers=headers, json=sent, allow_redirects=follow) as response:
             body = await _body(response)
         self._heard(response.status, response.headers)
         if response.status == 304 and remembered is not None:

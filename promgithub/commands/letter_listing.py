@@ -1,20 +1,18 @@
 """Formats dead letters: as a table on a terminal, or as lines of text or JSON."""
 
 import json
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 import typer
 
+from promgithub.commands.tables import print_table, printable
 from shared.brokers.interface import DeadLetter
 
 HEADINGS = ("ID", "EVENT", "REPOSITORY", "REASON", "AGE", "SIZE", "DETAIL")
-
-_GAP = "  "  # between two columns
 
 _AGE_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -41,19 +39,10 @@ class LetterList:
         """Print a table on a terminal, and tab-separated lines elsewhere. Nothing is truncated."""
         if not self.lines:
             typer.echo("no dead letters")
-        elif sys.stdout.isatty():
-            typer.echo("\n".join(_aligned([HEADINGS, *self.lines])))
         else:
-            typer.echo("\n".join(map("\t".join, [HEADINGS, *self.lines])))
+            print_table(HEADINGS, self.lines)
         if self.more > 0:
             typer.echo(f"... and {self.more} more")
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Yield each row with its columns aligned. The terminal wraps the last column, which is not padded."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for *texts, detail in rows:
-        yield _GAP.join([*(text.ljust(width) for text, width in zip(texts, widths, strict=False)), detail])
 
 
 def line(letter: DeadLetter) -> tuple[str, ...]:
@@ -145,11 +134,6 @@ def _repository(letter: DeadLetter) -> str:
         return _PAYLOAD.decode(letter.delivery.body).repository.full_name
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
-
-
-def printable(text: str) -> str:
-    """Replace characters that are not printable: the text may contain control sequences."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _age(since: int | None) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from processor.store import recovery
 from processor.store.engine import transaction
-from promgithub.commands.letter_listing import printable
+from promgithub.commands.tables import printable
 from shared.brokers.interface import DeadLetter, DeadLetters
 from shared.delivery import parse_guid
 from shared.errors import StoreError

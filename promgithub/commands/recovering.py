@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 
 from processor.app import own_name
 from processor.policy import policy_of
-from processor.recovery.client import GitHub
+from processor.recovery.client import GitHub, check_configured
 from processor.recovery.recovery_metrics import RecoveryMetrics
-from processor.recovery.service import Recovery, RecoveryContext, check_configured
+from processor.recovery.service import Recovery, RecoveryContext
 from processor.store import Store
 from processor.store.engine import create_engine
 from processor.store.migrating import migrate

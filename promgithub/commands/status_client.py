@@ -13,7 +13,7 @@ from yarl import URL
 from processor.status.endpoints import ENDPOINTS, Endpoint
 from processor.status.queries import Query, parameters_of
 from processor.status.views import Failures, Insights, Open, Pipeline, Problem
-from promgithub.commands.letter_listing import printable
+from promgithub.commands.tables import printable
 from shared.errors import StatusError
 
 TIMEOUT = 30.0

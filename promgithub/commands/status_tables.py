@@ -12,8 +12,8 @@ from typing import NamedTuple
 from processor.status import texts
 from processor.status.trends import trends
 from processor.status.views import Failure, Failures, Insights, Open, OpenJob, OpenRun, Pipeline
-from promgithub.commands.letter_listing import printable
 from promgithub.commands.status_client import Status
+from promgithub.commands.tables import printable
 
 WORKFLOWS_LISTED = 30
 """Maximum number of workflows."""

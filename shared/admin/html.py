@@ -11,15 +11,18 @@ from markupsafe import Markup
 
 _POLICY = (
     "default-src 'none'; style-src '{style}'; script-src {script}; connect-src 'self'; img-src data:; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "form-action {form_action}; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
 class Pages:
     """Renders the templates of a package, which may extend those of this one."""
 
-    def __init__(self, package: str, script: str = "") -> None:
-        """`package` has a folder `templates`, and in it the file `script`, if one is given."""
+    def __init__(self, package: str, script: str = "", form_action: str = "'self'") -> None:
+        """`package` has a folder `templates`, and in it the file `script`, if one is given.
+
+        Forms may be sent to the origin `form_action` only.
+        """
         loader = ChoiceLoader([PackageLoader(package), PackageLoader("shared.admin")])
         self._environment = Environment(
             loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -30,7 +33,7 @@ class Pages:
         # The hashes let only this style and this script run (https://www.w3.org/TR/CSP3/#match-element-to-source-list).
         allowed = f"'{_hash(code)}'" if code else "'none'"
         self._headers = {
-            "Content-Security-Policy": _POLICY.format(style=_hash(style), script=allowed),
+            "Content-Security-Policy": _POLICY.format(style=_hash(style), script=allowed, form_action=form_action),
             "Cache-Control": "no-store",
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from processor.chores import Chore, Supervisor
+from processor.recovery.hooks import parse_owner
 from shared.delivery import Delivery
 from shared.errors import GitHubError, GitHubUnavailable
 from tests.integration.test_recovery import NOW, RUN, Clock, Queue, client, pushes, recovery
@@ -110,6 +111,16 @@ async def test_no_credential_goes_to_another_host_that_an_answer_names(api: Fake
             with pytest.raises(GitHubError):
                 await github.get(RUN)
         assert TOKEN not in "".join(other.credentials)
+
+
+async def test_no_webhook_secret_goes_to_another_host_that_an_answer_names(api: FakeGitHub) -> None:
+    async with FakeGitHub() as other, client(api) as github:
+        await github.get(RUN)
+        creation = parse_owner("repo:acme/gears").creation("https://ci.example.com/webhook", "s3cret", ["push"])
+        api.proxied.append((307, b"", {"Location": f"{other.url}/repos/acme/gears/hooks"}))
+        with pytest.raises(GitHubError, match="hooks: GitHub answers 307"):
+            await github.post(creation)
+        assert (other.requests, other.hooks) == ({}, {})
 
 
 async def test_a_failure_that_github_dates_in_the_future_does_not_hide_the_failures_until_then(

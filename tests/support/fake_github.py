@@ -1,17 +1,27 @@
-"""A fake of the parts of GitHub's REST API that recovery uses, over real HTTP. A test sets its data and failures."""
+"""A fake of the parts of GitHub's REST API that promgithub uses, over real HTTP, and of the pages that create an App.
 
+A test sets its data and failures.
+"""
+
+import asyncio
 import json
+import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
+from uuid import uuid1
 
+import aiohttp
 from aiohttp import web
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from shared.delivery import Delivery
 from tests.support.builders import Payload
+from tests.support.github import headers as signed_headers
 
 TOKEN = "a-personal-token"
 HOOK = "acme/gears/1234"
@@ -36,6 +46,18 @@ class FakeGitHub:
         """The runners of each organisation and repository."""
         self.runner_groups: dict[str, list[Payload]] = {}
         """The runner groups of each organisation."""
+        self.hooks: dict[str, list[Payload]] = {}
+        """The hooks of each organisation and repository, as the API shows them."""
+        self.secrets: dict[int, str] = {}
+        """The secret of each hook."""
+        self.silent = False
+        """Whether pings are accepted and never sent."""
+        self.app: Payload | None = None
+        """The App, as the conversion of its manifest shows it."""
+        self.app_hook: Payload = {}
+        """The configuration of its hook."""
+        self.manifests: dict[str, Payload] = {}
+        """The manifests that were submitted, by the code that GitHub gave for each."""
         self.forbidden: set[str] = set()
         """What the token lacks the permission for: ends of paths, or parts of them that end with a slash."""
         self.broken: set[str] = set()
@@ -57,6 +79,7 @@ class FakeGitHub:
         self.asked: list[str] = []
         self.redelivered: list[int] = []
         self._port = 0
+        self._sending: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -77,6 +100,21 @@ class FakeGitHub:
                         web.post(f"{hooks}/deliveries/{{number}}/attempts", self._redeliver),
                     )
                 ),
+                *(
+                    route
+                    for hooks in ("/repos/{owner}/{repo}/hooks", "/orgs/{owner}/hooks")
+                    for route in (
+                        web.get(hooks, self._list_hooks),
+                        web.post(hooks, self._create_hook),
+                        web.get(f"{hooks}/{{hook}}", self._one_hook),
+                        web.post(f"{hooks}/{{hook}}/pings", self._ping),
+                    )
+                ),
+                web.get("/app", self._own_app),
+                web.get("/app/hook/config", self._app_hook),
+                web.post("/app-manifests/{code}/conversions", self._convert),
+                *(web.post(f"{place}/settings/apps/new", self._new_app) for place in ("", "/organizations/{org}")),
+                web.post("/settings/apps", self._create_app),
                 web.get("/repos/{owner}/{repo}", self._repository),
                 web.get("/repos/{owner}/{repo}/actions/runs", self._all_runs),
                 web.get("/repos/{owner}/{repo}/actions/runs/{run}/attempts/{attempt}", self._run),
@@ -100,6 +138,8 @@ class FakeGitHub:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for task in self._sending:
+            task.cancel()
         await self._runner.cleanup()
 
     # --- The truth ---
@@ -120,6 +160,60 @@ class FakeGitHub:
                 self.runs[run["id"], run["run_attempt"]] = run
             elif job := payload.get("workflow_job"):
                 self.jobs[job["id"]] = job
+
+    def has_hook(self, scope: str, **changed: Any) -> Payload:
+        """Give an organisation or repository a hook; return it."""
+        number = 5000 + sum(map(len, self.hooks.values()))
+        config = {"url": "", "content_type": "form", "insecure_ssl": "0"} | dict(changed.pop("config", {}))
+        self.secrets[number] = config.get("secret", "")
+        shown = config | ({"secret": "********"} if "secret" in config else {})
+        place = f"{self.url}/{'repos' if '/' in scope else 'orgs'}/{scope}/hooks/{number}"
+        hook = {
+            "type": "Repository" if "/" in scope else "Organization",
+            "id": number,
+            "name": "web",
+            "active": True,
+            "events": ["push"],
+            "config": shown,
+            "updated_at": "2026-11-02T09:00:00Z",
+            "created_at": "2026-11-02T09:00:00Z",
+            "url": place,
+            "ping_url": f"{place}/pings",
+            "deliveries_url": f"{place}/deliveries",
+        } | changed
+        if "/" in scope:
+            hook |= {"test_url": f"{place}/test", "last_response": {"code": None, "status": "unused", "message": None}}
+        self.hooks.setdefault(scope, []).append(hook)
+        return hook
+
+    async def _send_ping(self, hook: Payload) -> None:
+        """Send a ping as GitHub does, and list how it was answered."""
+        body = {"zen": "Keep it logically awesome.", "hook_id": hook["id"], "hook": hook}
+        delivery = Delivery(str(uuid1()), "ping", json.dumps(body).encode(), 0)
+        timeout = aiohttp.ClientTimeout(total=10)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as client,
+                client.post(
+                    hook["config"]["url"],
+                    data=delivery.body,
+                    headers=signed_headers(delivery, self.secrets[hook["id"]]),
+                ) as answer,
+            ):
+                code, text = answer.status, await answer.text()
+        except aiohttp.ClientError:
+            code, text = 502, ""
+        status = "OK" if code < 300 else f"Invalid HTTP Response: {code}" if text else "failed to connect to host"
+        number = self._listed(delivery, time.time(), code, status)
+        self.details[number]["answer"] = text
+        if "last_response" in hook:
+            hook["last_response"] = {"code": code, "status": "active", "message": status}
+
+    def _start_ping(self, hook: Payload) -> None:
+        if not self.silent:
+            task = asyncio.create_task(self._send_ping(hook))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
     def _listed(self, delivery: Delivery, at: float, code: int, status: str) -> int:
         number = 1000 + len(self.attempts)
@@ -154,6 +248,9 @@ class FakeGitHub:
         if self.proxied:
             status, body, headers = self.proxied.popleft()
             return web.Response(status=status, body=body, headers=headers)
+        if request.path.startswith(("/settings", "/organizations")):
+            page: web.StreamResponse = await handler(request)
+            return page
         words = [word for word in request.path.split("/") if word and not word.isdigit()]
         self.requests[f"{request.method} {words[-1]}"] += 1
         self.asked.append(request.path)
@@ -183,6 +280,8 @@ class FakeGitHub:
         """Return the answer to a request without permission."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         asks_as_app = scheme.lower() == "bearer" and token.count(".") == 2
+        if request.path.startswith("/app-manifests/"):
+            return None
         if request.path.startswith("/app") or request.path.endswith("/installation"):
             if not asks_as_app:
                 return self._answer({"message": "A JSON web token could not be decoded"}, 401)
@@ -235,11 +334,94 @@ class FakeGitHub:
             return self._answer({"message": "Not Found"}, 404)
         payload = json.loads(detail["delivery"].body)
         told = {"headers": detail["headers"], "payload": payload}
-        return self._answer(detail["item"] | {"url": "", "request": told, "response": {"headers": {}, "payload": ""}})
+        response = {"headers": {}, "payload": detail.get("answer", "")}
+        return self._answer(detail["item"] | {"url": "", "request": told, "response": response})
 
     async def _redeliver(self, request: web.Request) -> web.Response:
         self.redelivered.append(int(request.match_info["number"]))
         return self._answer({}, 202)
+
+    async def _list_hooks(self, request: web.Request) -> web.Response:
+        return self._answer(self.hooks.get("/".join(request.match_info.values()), []))
+
+    async def _create_hook(self, request: web.Request) -> web.Response:
+        scope, wanted = "/".join(request.match_info.values()), await request.json()
+        if any(hook["config"]["url"] == wanted["config"]["url"] for hook in self.hooks.get(scope, [])):
+            wrong = {"resource": "Hook", "code": "custom", "message": "Hook already exists on this repository"}
+            return self._answer({"message": "Validation Failed", "errors": [wrong]}, 422)
+        hook = self.has_hook(scope, **wanted)
+        self._start_ping(hook)
+        return self._answer(hook, 201)
+
+    def _hook(self, request: web.Request) -> Payload | None:
+        *scope, number = request.match_info.values()
+        listed = self.hooks.get("/".join(scope), [])
+        return next((hook for hook in listed if str(hook["id"]) == number), None)
+
+    async def _one_hook(self, request: web.Request) -> web.Response:
+        return self._known(request, self._hook(request))
+
+    async def _ping(self, request: web.Request) -> web.Response:
+        hook = self._hook(request)
+        if hook is None:
+            return self._answer({"message": "Not Found"}, 404)
+        self._start_ping(hook)
+        return web.Response(status=204)
+
+    # --- The App ---
+
+    async def _new_app(self, request: web.Request) -> web.Response:
+        """Answer a manifest with the page that asks for the App's name, as GitHub does."""
+        manifest = json.loads(str((await request.post())["manifest"]))
+        assert manifest.keys() >= {"url", "redirect_url", "hook_attributes", "default_permissions", "default_events"}
+        code = secrets.token_hex(20)
+        self.manifests[code] = manifest | {"organization": request.match_info.get("org")}
+        state = request.query["state"]
+        form = f'<input type="hidden" name="code" value="{code}"><input type="hidden" name="state" value="{state}">'
+        page = (
+            f'<!doctype html><html lang="en"><title>New App</title><link rel="icon" href="data:,">'
+            f'<form action="/settings/apps" method="post">{form}<button>Create GitHub App</button></form></html>'
+        )
+        return web.Response(text=page, content_type="text/html")
+
+    async def _create_app(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        code, state = str(form["code"]), str(form["state"])
+        raise web.HTTPFound(f"{self.manifests[code]['redirect_url']}?code={code}&state={state}")
+
+    async def _convert(self, request: web.Request) -> web.Response:
+        """Answer with the App of a manifest. A code is valid once."""
+        manifest = self.manifests.pop(request.match_info["code"], None)
+        if manifest is None:
+            return self._answer({"message": "Not Found"}, 404)
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        kind, form = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL
+        organization = manifest["organization"]
+        self.app = {
+            "id": 419,
+            "slug": manifest["name"],
+            "node_id": "MDM6QXBwNDE5",
+            "owner": {"login": organization or "octocat", "type": "Organization" if organization else "User"},
+            "name": manifest["name"],
+            "external_url": manifest["url"],
+            "html_url": f"{self.url}/apps/{manifest['name']}",
+            "client_id": "Iv23liAbCdEf",
+            "client_secret": secrets.token_hex(20),
+            "webhook_secret": secrets.token_hex(20),
+            "pem": key.private_bytes(kind, form, serialization.NoEncryption()).decode(),
+            "permissions": manifest["default_permissions"],
+            "events": manifest["default_events"],
+        }
+        self.app_hook = {"url": manifest["hook_attributes"]["url"], "content_type": "json", "insecure_ssl": "0"}
+        return self._answer(self.app, 201)
+
+    async def _own_app(self, request: web.Request) -> web.Response:
+        private = {"client_secret", "webhook_secret", "pem"}
+        app = self.app and {name: value for name, value in self.app.items() if name not in private}
+        return self._known(request, app)
+
+    async def _app_hook(self, request: web.Request) -> web.Response:
+        return self._known(request, self.app_hook | {"secret": "********"})
 
     async def _repository(self, request: web.Request) -> web.Response:
         name = f"{request.match_info['owner']}/{request.match_info['repo']}"

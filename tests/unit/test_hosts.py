@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.hosts import LONGEST, enterprise_host, home_host, parse_host
+from shared.hosts import LONGEST, enterprise_host, home_host, parse_host, web_url
 
 LABEL = "a" * 63
 LONG = ".".join([LABEL, LABEL, LABEL, "b" * 61])
@@ -77,3 +77,16 @@ def test_the_longest_host_name_is_as_long_as_the_domain_name_system_allows() -> 
 )
 def test_an_api_says_which_github_it_serves(api_url: str, home: str, said_by_webhooks: str | None) -> None:
     assert (home_host(api_url), enterprise_host(api_url)) == (home, said_by_webhooks)
+
+
+@pytest.mark.parametrize(
+    ("api_url", "pages"),
+    [
+        ("https://API.GitHub.com/", "https://github.com"),
+        ("https://api.acme.ghe.com", "https://acme.ghe.com"),
+        ("https://user:pass@ghes.example.com:8443/api/v3", "https://ghes.example.com:8443"),
+        ("https://api.example.com/api/v3", "https://api.example.com"),
+    ],
+)
+def test_an_api_says_where_the_pages_of_its_github_are(api_url: str, pages: str) -> None:
+    assert web_url(api_url) == pages

@@ -19,6 +19,7 @@ LIST = "import sys, promgithub.__main__, promgithub.commands.{module}; print(*sy
         ("status", DATABASE | {"aio_pika", "gidgethub"}),
         ("simulate", DATABASE | {"aio_pika", "gidgethub", "jinja2"}),
         ("dead_letters", {"alembic", "gidgethub", "jinja2"}),
+        ("hooks", DATABASE | {"aio_pika", "jinja2"}),
     ],
 )
 def test_a_command_imports_nothing_that_it_does_not_need(module: str, unneeded: set[str]) -> None:
