@@ -25,6 +25,7 @@ def test_every_test_of_the_whole_pipeline_under_a_fault_is_named() -> None:
     files = {path.name for path in (ROOT / "tests/system").glob("test_*.py")}
     without_faults = {
         "test_dashboards.py",
+        "test_distribution.py",
         "test_exemplars.py",
         "test_quickstart.py",
         "test_simulate.py",
