@@ -15,7 +15,7 @@ def named(page: str) -> Iterator[tuple[str, str]]:
         yield file if "/" in file else f"system/{file}", test
 
 
-@pytest.mark.parametrize(("file", "test"), sorted({*named("faults.md"), *named("security.md")}))
+@pytest.mark.parametrize(("file", "test"), sorted({*named("faults.md"), *named("security.md"), *named("services.md")}))
 def test_a_test_that_is_named_exists(file: str, test: str) -> None:
     content = (ROOT / "tests" / file).read_text("utf-8")
     assert f"def {test or 'test_'}" in content
