@@ -32,6 +32,7 @@ def test_every_test_of_the_whole_pipeline_under_a_fault_is_named() -> None:
         "test_status_api.py",
         "test_status_command.py",
         "test_status_page.py",
+        "test_tls_proxies.py",
     }
     assert files - without_faults == {
         file.removeprefix("system/") for file, _ in named("faults.md") if "system/" in file
