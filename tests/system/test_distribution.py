@@ -105,7 +105,7 @@ def needed_by(metadata: Distribution, extras: frozenset[str] = frozenset()) -> I
 def environment(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the `bin` of an environment that has the wheel and what the wheel needs, and nothing else."""
     directory = tmp_path_factory.mktemp("environment")
-    venv.create(directory, with_pip=False)
+    venv.create(directory, symlinks=True)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(directory / "bin/python")]
     run([*pip, "install", "--no-deps", "--no-index", str(built.wheel)], directory)
     packages = next(directory.glob("lib/python*/site-packages"))
