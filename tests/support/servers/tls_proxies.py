@@ -48,6 +48,7 @@ class TlsProxy(PrivateServer):
     """
 
     program: ClassVar[str]
+    graceful = signal.SIGTERM
 
     def __init__(self, service_url: str) -> None:
         """`service_url`: what it passes requests to, in the place of port 8080."""
@@ -85,7 +86,8 @@ class TlsProxy(PrivateServer):
         issued.private_key_pem.write_to_path(key)
         command = [self._path, *self._command(certificate, key)]
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.directory)}
-        return Daemon(command, environment, self.directory / "server.log")
+        # SIGKILL would leave the workers of nginx behind.
+        return Daemon(command, environment, self.directory / "server.log", last_signal=signal.SIGTERM)
 
     async def _initialise(self) -> None:
         pass
@@ -110,7 +112,6 @@ class Nginx(TlsProxy):
 
     name = "nginx"
     program = "nginx"
-    graceful = signal.SIGQUIT
 
     def _command(self, certificate: Path, key: Path) -> list[str]:
         changes = {
@@ -128,7 +129,6 @@ class Caddy(TlsProxy):
 
     name = "Caddy"
     program = "caddy"
-    graceful = signal.SIGTERM
 
     def _command(self, certificate: Path, key: Path) -> list[str]:
         changes = {
