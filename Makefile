@@ -15,7 +15,7 @@ DRILLS := tests/containers/test_long_container_outages.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv run demo test test-containers drills-containers bench lint format docs pictures manifests site lock clean
+.PHONY: help venv run demo test test-containers drills-containers bench lint format docs pictures manifests site dist lock clean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ site: venv  ## Build the documentation into site/; a page, link or anchor that i
 
 manifests: venv  ## Write the runbook address into the alerts, and make the PrometheusRules for Kubernetes anew
 	$(BIN)/python -m deploy.prometheus_rule
+
+dist: venv  ## Build the sdist and, from it, the wheel into dist/
+	$(BIN)/python -m build --no-isolation
 
 lock: venv  ## Write the versions and hashes anew from pyproject.toml; ARGS=--upgrade takes the newest releases
 	@tools=`mktemp -d` && trap 'rm -rf "$$tools"' EXIT && \

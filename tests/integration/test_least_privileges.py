@@ -3,6 +3,7 @@
 import asyncio
 import re
 import secrets
+import shlex
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
@@ -42,6 +43,9 @@ RIGHTS = {
 """The table of RabbitMQ's rights, by user: configure, write, read."""
 
 VHOST = "promgithub"
+
+COMMANDS = [shlex.split(line)[1:] for line in PAGE.replace("\\\n", "").splitlines() if line.startswith("rabbitmqctl ")]
+"""The commands of rabbitmqctl on the page, without its name."""
 
 POISON = builders.delivery({"workflow_job": {"id": "one"}, "repository": builders.REPOSITORY}, event="workflow_job")
 
@@ -93,6 +97,13 @@ def test_the_page_grants_each_table_of_the_store() -> None:
     granted = re.search(r"^GRANT SELECT, INSERT, UPDATE, DELETE ON ([^;]+) TO", AFTER, re.MULTILINE)
     assert granted
     assert re.split(r",\s+", granted[1]) == sorted(metadata.tables)
+
+
+def test_the_commands_for_rabbitmq_give_the_rights_in_the_table() -> None:
+    given = [command[3:] for command in COMMANDS if command[:3] == ["set_permissions", "--vhost", VHOST]]
+    assert {user: rights for user, *rights in given} == RIGHTS
+    assert [command[1] for command in COMMANDS if command[0] == "add_user"] == list(RIGHTS)
+    assert ["add_vhost", VHOST] in COMMANDS
 
 
 async def test_the_role_that_runs_counts_exposes_and_forgets_and_can_make_no_table(roles: Roles) -> None:

@@ -22,7 +22,7 @@ PORTS: Mapping[str, int] = {
 }
 """The port of the webhook, and the admin port of each role, as they are by default."""
 
-ROLE_OF_COMMAND = {"ingest": "ingest", "processor": "processor", "migrate": "processor"}
+ROLE_OF_COMMAND = {"ingest": "ingest", "processor": "processor", "standalone": "standalone", "migrate": "processor"}
 """The role whose settings a command reads."""
 
 SHUTDOWN_SECONDS = 25

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -428,7 +429,7 @@ async def test_while_the_database_is_away_the_page_says_so_and_shows_what_it_kno
         assert status == 503
         assert "the store cannot be read" in said["error"]
         status, pipeline = await answer(processor, "/api/v1/pipeline")
-        assert (status, pipeline["broker_up"], pipeline["version"]) == (200, True, "0.1.0")
+        assert (status, pipeline["broker_up"], pipeline["version"]) == (200, True, version("promgithub"))
 
 
 async def test_the_receiver_says_what_it_is_and_what_it_has_received(

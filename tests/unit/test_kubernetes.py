@@ -4,6 +4,7 @@ import functools
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,7 @@ def test_the_images_of_an_overlay_are_those_that_it_names() -> None:
     assert {container["image"] for _, container in containers("base")} == {image["name"]}
     built_images = {container["image"] for _, container in containers("overlays/example")}
     assert built_images == {f"{image['newName']}:{image['newTag']}"}
+    assert image["newTag"] == version("promgithub")
 
 
 @pytest.mark.parametrize("name", MANIFESTS)

@@ -15,7 +15,7 @@ def named(page: str) -> Iterator[tuple[str, str]]:
         yield file if "/" in file else f"system/{file}", test
 
 
-@pytest.mark.parametrize(("file", "test"), sorted({*named("faults.md"), *named("security.md")}))
+@pytest.mark.parametrize(("file", "test"), sorted({*named("faults.md"), *named("security.md"), *named("services.md")}))
 def test_a_test_that_is_named_exists(file: str, test: str) -> None:
     content = (ROOT / "tests" / file).read_text("utf-8")
     assert f"def {test or 'test_'}" in content
@@ -27,6 +27,7 @@ def test_every_test_of_the_whole_pipeline_under_a_fault_is_named() -> None:
         "test_connect.py",
         "test_connecting.py",
         "test_dashboards.py",
+        "test_distribution.py",
         "test_exemplars.py",
         "test_hooks.py",
         "test_quickstart.py",
@@ -34,6 +35,7 @@ def test_every_test_of_the_whole_pipeline_under_a_fault_is_named() -> None:
         "test_status_api.py",
         "test_status_command.py",
         "test_status_page.py",
+        "test_tls_proxies.py",
     }
     assert files - without_faults == {
         file.removeprefix("system/") for file, _ in named("faults.md") if "system/" in file
