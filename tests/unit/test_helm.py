@@ -242,3 +242,15 @@ def test_the_notes_say_what_remains_to_be_done() -> None:
     assert "Recovery is off" not in rendered(EVERYTHING)["NOTES.txt"]
     without_tls = EXAMPLE | {"ingress": {"enabled": True, "tlsSecretName": ""}}
     assert "The Ingress does no TLS" in rendered(without_tls)["NOTES.txt"]
+
+
+def test_the_documentation_names_existing_values() -> None:
+    section = (ROOT / "docs/deploying.md").read_text("utf-8").partition("### With Helm")[2].partition("###")[0]
+    named = [name for row in re.findall(r"^\| (`.+?) \|", section, re.MULTILINE) for name in re.findall("`(.+?)`", row)]
+    assert len(named) > 10
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+    for name in named:
+        value = defaults
+        for key in name.split("."):
+            assert key in value, name
+            value = value[key]
