@@ -85,7 +85,7 @@ pictures: venv  ## Take the pictures of the status page anew, from a simulated h
 site: venv  ## Build the documentation into site/; a page, link or anchor that is missing is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-manifests: venv  ## Write the runbook address into the alerts, and make the PrometheusRules for Kubernetes anew
+manifests: venv  ## Write the runbook address into the alerts, and make the rules for Kubernetes and Helm anew
 	$(BIN)/python -m deploy.prometheus_rule
 
 dist: venv  ## Build the sdist and, from it, the wheel into dist/

@@ -1,6 +1,6 @@
 """Generates PrometheusRules for Kubernetes from the rules in deploy/prometheus: `python -m deploy.prometheus_rule`.
 
-It also writes the address of the runbook into the alerts.
+It writes the same rules into the Helm chart. It also writes the address of the runbook into the alerts.
 """
 
 import re
@@ -24,6 +24,9 @@ MANIFESTS: Mapping[str, Path] = {
 }
 """The file of each PrometheusRule, by the name of the PrometheusRule."""
 
+SPECIFICATIONS: Mapping[str, Path] = {name: DEPLOY / f"helm/promgithub/files/rules/{name}.yaml" for name in MANIFESTS}
+"""The file of each PrometheusRule's `spec` in the Helm chart. Its template has the rest."""
+
 _HEAD = "# Made from deploy/prometheus/*.rules.yml by `make manifests`.\n"
 _RUNBOOK_URL = re.compile(r"(?<=runbook_url: )[^#\s]+(?=#)")
 _LABELS = {"app.kubernetes.io/name": "promgithub"}
@@ -42,21 +45,19 @@ _Dumper.add_representer(str, _text)
 
 def render(name: str) -> str:
     """Return a manifest of `MANIFESTS` with the groups of its rule files, in the order of the file names."""
-    upstream = DEPLOY / f"prometheus/{UPSTREAM_NAMES}.rules.yml"
-    unasked = sorted(set((DEPLOY / "prometheus").glob("*.rules.yml")) - {upstream})
-    groups = [group for file in (unasked if name == "promgithub" else [upstream]) for group in _groups(file)]
-    return _HEAD + yaml.dump(
+    return _yaml(
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
             "metadata": {"name": name, "labels": _LABELS},
-            "spec": {"groups": groups},
-        },
-        Dumper=_Dumper,
-        sort_keys=False,
-        allow_unicode=True,
-        width=120,
+            "spec": _specification(name),
+        }
     )
+
+
+def render_specification(name: str) -> str:
+    """Return a file of `SPECIFICATIONS`."""
+    return _yaml(_specification(name))
 
 
 def with_runbook(text: str) -> str:
@@ -64,9 +65,19 @@ def with_runbook(text: str) -> str:
     return _RUNBOOK_URL.sub(RUNBOOK, text)
 
 
+def _specification(name: str) -> Mapping[str, Any]:
+    upstream = DEPLOY / f"prometheus/{UPSTREAM_NAMES}.rules.yml"
+    unasked = sorted(set((DEPLOY / "prometheus").glob("*.rules.yml")) - {upstream})
+    return {"groups": [group for file in (unasked if name == "promgithub" else [upstream]) for group in _groups(file)]}
+
+
 def _groups(file: Path) -> list[Any]:
     content = yaml.safe_load(file.read_text("utf-8")) or {}
     return list(content.get("groups") or ())
+
+
+def _yaml(content: Mapping[str, Any]) -> str:
+    return _HEAD + yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def write() -> None:
@@ -75,6 +86,7 @@ def write() -> None:
         file.write_text(with_runbook(file.read_text("utf-8")), "utf-8")
     for name, manifest in MANIFESTS.items():
         manifest.write_text(render(name), "utf-8")
+        SPECIFICATIONS[name].write_text(render_specification(name), "utf-8")
 
 
 if __name__ == "__main__":

@@ -226,6 +226,7 @@ SCRAPE_CONFIGURATIONS = (
     "deploy/prometheus/prometheus.yml",
     "deploy/prometheus/compose.yml",
     "deploy/kubernetes/components/monitoring/podmonitors.yaml",
+    "deploy/helm/promgithub/templates/monitoring.yaml",
 )
 """Files that tell Prometheus which metrics are from the store, and so the same on whichever processor exposes them."""
 

@@ -12,13 +12,21 @@ from deploy.grafana.workflow_detail import WORKFLOW_DETAIL
 
 DASHBOARDS = (CI_OVERVIEW, WORKFLOW_DETAIL, RUNNERS, JOBS, PIPELINE_HEALTH)
 
-_DIRECTORY = Path(__file__).with_name("dashboards")
+DIRECTORIES = (
+    Path(__file__).with_name("dashboards"),
+    Path(__file__).parents[1] / "helm/promgithub/files/dashboards",
+)
+"""Each has every dashboard. Helm reads only the files of its chart, and Flux leaves out symbolic links."""
 
 
 def files() -> dict[Path, str]:
-    """Return the content of each dashboard's file."""
-    return {_path(dashboard): json.dumps(as_json(dashboard), indent=2) + "\n" for dashboard in DASHBOARDS}
+    """Return the content of each dashboard's files."""
+    return {
+        directory / _name(dashboard): json.dumps(as_json(dashboard), indent=2) + "\n"
+        for directory in DIRECTORIES
+        for dashboard in DASHBOARDS
+    }
 
 
-def _path(dashboard: Dashboard) -> Path:
-    return _DIRECTORY / f"{dashboard.uid.removeprefix('promgithub-')}.json"
+def _name(dashboard: Dashboard) -> str:
+    return f"{dashboard.uid.removeprefix('promgithub-')}.json"

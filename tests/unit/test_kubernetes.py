@@ -1,8 +1,6 @@
-"""The manifests for Kubernetes, as kustomize builds them: against the schemas, the program, and one another."""
+"""The manifests for Kubernetes, as kustomize and Helm make them: against the schemas, the program, and one another."""
 
 import functools
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,16 +11,20 @@ import pytest
 import yaml
 from kubernetes_validate.utils import SchemaNotFoundError
 
-from deploy.prometheus_rule import MANIFESTS, render, with_runbook
+from deploy.prometheus_rule import MANIFESTS, SPECIFICATIONS, render, render_specification, with_runbook
 from shared.settings import CommonSettings, IngestSettings, ProcessorSettings
 from tests.support.deployment import PORTS, ROOT, SHUTDOWN_SECONDS, documents, parse, problems
+from tests.support.manifests import EVERYTHING, KUBERNETES, installed, kustomized
 
-KUBERNETES = ROOT / "deploy/kubernetes"
-BUILDS = ("base", "overlays/example")
+CHART = "chart"
+BUILDS = ("base", "overlays/example", CHART)
+"""Folders that kustomize builds, and the Helm chart with everything on, as a release of another name."""
+
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 """The oldest that is supported, for `preStop.sleep`, and the newest that there is a schema of."""
 
 CUSTOM = {
+    "HTTPRoute": {"parentRefs", "hostnames", "rules"},
     "PodMonitor": {"selector", "podMetricsEndpoints"},
     "PrometheusRule": {"groups"},
     "ScaledObject": {"scaleTargetRef", "triggers"},
@@ -35,20 +37,15 @@ SECRETS = {
     "database-url": "postgresql://promgithub:secret@postgres:5432/promgithub",
     "webhook-secret": "secret",
     "github-token": "github_pat_secret",
+    "github-app-key": "-----BEGIN RSA PRIVATE KEY-----",
 }
 """The keys of the Secret that the person who installs promgithub creates, with examples."""
 
 
 @functools.cache
 def built(name: str) -> list[Any]:
-    """Return the manifests of a folder."""
-    programs = (("kubectl", "kustomize"), ("kustomize", "build"))
-    program = next((program for program in programs if shutil.which(program[0])), None)
-    if program is None:
-        pytest.fail("this test needs kubectl (1.21 or newer) or kustomize, see CONTRIBUTING.md", pytrace=False)
-    build = subprocess.run([*program, KUBERNETES / name], capture_output=True, text=True, check=False)
-    assert build.returncode == 0, build.stderr
-    return documents(build.stdout)
+    """Return the manifests of a build."""
+    return installed(EVERYTHING, "ci") if name == CHART else kustomized(KUBERNETES / name)
 
 
 def of_kind(build: str, *kinds: str) -> list[Any]:
@@ -193,7 +190,7 @@ def test_every_selector_matches_the_pods_of_one_role(build: str) -> None:
     assert {manifest["kind"] for manifest, _ in found} >= {"Service", "PodDisruptionBudget", "NetworkPolicy"}
     for manifest, selector in found:
         (pod,) = selected(build, selector)
-        assert manifest["metadata"]["name"].startswith(f"promgithub-{pod['containers'][0]['name']}")
+        assert f"promgithub-{pod['containers'][0]['name']}" in manifest["metadata"]["name"]
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -211,6 +208,11 @@ def test_every_port_reference_names_an_existing_port(build: str) -> None:
             backend = path["backend"]["service"]
             assert backend["port"]["name"] in {port["name"] for port in services[backend["name"]]["ports"]}
             assert path["path"] == "/webhook"
+    for route in of_kind(build, "HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            assert [match["path"] for match in rule["matches"]] == [{"type": "Exact", "value": "/webhook"}]
+            for backend in rule["backendRefs"]:
+                assert backend["port"] in {port["port"] for port in services[backend["name"]]["ports"]}
     for monitor in of_kind(build, "PodMonitor"):
         (pod,) = selected(build, monitor["spec"]["selector"]["matchLabels"])
         assert {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]} <= ports_of(pod).keys()
@@ -265,7 +267,9 @@ def test_the_images_of_an_overlay_are_those_that_it_names() -> None:
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_the_rules_are_those_of_prometheus(name: str) -> None:
-    assert MANIFESTS[name].read_text("utf-8") == render(name), "run `make manifests` and commit what it writes"
+    advice = "run `make manifests` and commit what it writes"
+    assert MANIFESTS[name].read_text("utf-8") == render(name), advice
+    assert SPECIFICATIONS[name].read_text("utf-8") == render_specification(name), advice
 
 
 def test_the_rules_of_every_file_are_in_a_manifest_and_the_upstream_names_in_their_own(
