@@ -18,7 +18,7 @@ from processor.store import Store
 from processor.store.engine import create_engine
 from processor.store.migrating import migrate
 
-LINES = 95
+LINES = 88
 """Number of lines of a page per workflow."""
 
 _WORKFLOWS_OF_A_REPOSITORY = 5
@@ -60,6 +60,6 @@ def _workflow(number: int) -> Tally:
 
 
 def _queue_labels(repository: str, workflow: str) -> JobQueueLabels:
-    """Return labels of the queue time; those that do not matter here have one value."""
-    named = dict.fromkeys(JobQueueLabels._fields, "Default") | {"repository": repository, "workflow_name": workflow}
-    return JobQueueLabels(**named)
+    """Return labels of the queue time, without the optional one; those that do not matter here have one value."""
+    shown = {"repository": repository, "workflow_name": workflow, "job_name": ""}
+    return JobQueueLabels(**dict.fromkeys(JobQueueLabels._fields, "Default") | shown)

@@ -9,13 +9,14 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from bench.pages import PATIENCE, get_page, leaders_page
+from bench.pages import PATIENCE, get_page, leaders_page, value
 from bench.proc import cpu_seconds, peak_megabytes
 from bench.queues import rabbit_queue
 from bench.rendering import Rendered
 from bench.result import Result, Target, at_most, at_most_times
 from bench.stage import Stage, answer_of, python
 from bench.stored_series import add_series
+from processor.counting.catalogue import UNREADABLE
 from tests.support.processes import Process
 
 _SCRAPES = {1_000: 50, 10_000: 20, 100_000: 4}
@@ -106,6 +107,8 @@ async def _scraped(processor: Process, stalls: Path, scrapes: int) -> _Scraped:
     seconds = []
     async with aiohttp.ClientSession(timeout=PATIENCE) as client:
         page = await leaders_page(client, processor)
+        if value(page, UNREADABLE.name):
+            raise ValueError("the page leaves series out")
         since, used = time.time(), cpu_seconds(processor.pid)
         for _ in range(scrapes):
             began = time.perf_counter()
