@@ -57,6 +57,7 @@ COMMANDS = (
     LazyCommand("dead-letters", "dead_letters", is_group=True),
     LazyCommand("redeliver", "redeliver"),
     LazyCommand("reconcile", "reconcile"),
+    LazyCommand("backfill", "backfill"),
     LazyCommand("check-config", "check_config"),
 )
 """The commands, in the order of the help."""

@@ -54,8 +54,8 @@ class Span(NamedTuple):
 def count_past(rows: Rows, facts: Sequence[Fact], span: Span) -> Past:
     """Join facts about finished work with the states in `rows`, which are changed in place; return the increments.
 
-    Each increment has the time of its fact. What waits for `GRACE` when it comes as a delivery is counted at once, unless
-    deliveries have told of the row: then more may come. `rows` is as `fold` needs it for all facts together.
+    Each increment has the time of its fact. What waits for `GRACE` when it comes as a delivery is counted at once,
+    unless deliveries have told of the row: then more may come. `rows` is as `fold` needs it for all facts together.
     """
     past: Counter[PastIncrement] = Counter()
     flags = {(fact.subject.name, fact.key): _row(rows, fact).flags for fact in facts}
