@@ -26,17 +26,21 @@ from processor.recovery.history import (
     listed,
     slim,
 )
+from processor.recovery.outages import OutageTolerance
 from processor.recovery.redelivery import publish
 from processor.recovery.requests import Request
 from processor.store import Store, past_rows, recovery
 from processor.store.lease import Lease
 from processor.store.past_rows import Backfill
 from shared.brokers.interface import Publisher
-from shared.errors import GitHubRefused, NotOnGitHub, StoreRefused
+from shared.errors import GitHubRefused, NotOnGitHub
 from shared.logs import get_logger
 
 SAVED_EVERY = 20
 """How many runs are read before the progress is saved. After a kill, so many are read once more."""
+
+MOST_ATTEMPTS = 100
+"""The maximum number of attempts of a run that are read. GitHub allows 50 re-runs (GitHub docs, "Actions limits")."""
 
 _ACTIONS = "the repository permission Actions: read (classic: repo)"
 _CHECKS = "the repository permission Checks: read (classic: repo)"
@@ -122,7 +126,7 @@ class ReadPast:
         since = self._known.progress.get(key, self._known.since // 1000)
         async for window, runs in self._windows(name, CreatedWindow(since, int(self._clock()))):
             for place, run in enumerate(runs, 1):
-                for number in range(1, (run.get("run_attempt") or 1) + 1):
+                for number in range(1, _attempts(run) + 1):
                     check_lease(self._lease)
                     await self._attempt(name, run, number, workflows, outcome, gates=gates)
                 outcome.runs += 1
@@ -163,17 +167,23 @@ class ReadPast:
         """Count an attempt of a run; `newest` is the run as GitHub lists it."""
         run_id = newest["id"]
         attempt = f"runs/{run_id}/attempts/{number}"
-        try:
-            run = newest
-            if number != (newest.get("run_attempt") or 1):
-                run = await self._github.get(self._about(name, "run", attempt))
-            jobs = await self._all(self._about(name, "attempt_jobs", f"{attempt}/jobs?per_page=100"), "jobs")
-            gated = await self._gated(name, run, jobs, outcome) if gates else frozenset()
-            told = history(run, jobs, workflows, gated, self._asked())
-            await self._count(told)
-        except (NotOnGitHub, StoreRefused) as error:
+        told: History | None = None
+        jobs: Sequence[Object] = ()
+        # What cannot be read or stored now cannot be tomorrow, and must not keep the rest from being read.
+        with OutageTolerance().isolated(repository=name, run_id=run_id, attempt=number):
+            try:
+                run = newest
+                if number != _attempts(newest):
+                    run = await self._github.get(self._about(name, "run", attempt))
+                jobs = await self._all(self._about(name, "attempt_jobs", f"{attempt}/jobs?per_page=100"), "jobs")
+                gated = await self._gated(name, run, jobs, outcome) if gates else frozenset()
+                found = history(run, jobs, workflows, gated, self._asked())
+                await self._count(found)
+                told = found
+            except NotOnGitHub as error:
+                _log.warning("a run was deleted meanwhile", repository=name, run_id=run_id, error=str(error))
+        if told is None:
             outcome.left_out += 1
-            _log.warning("a run is left out", repository=name, run_id=run_id, attempt=number, error=str(error))
             return
         outcome.jobs += len(jobs)
         outcome.opened += len(told.deliveries)
@@ -203,6 +213,8 @@ class ReadPast:
             environments = await self._all(Request("environments", path, name, _ACTIONS), "environments")
         except NotOnGitHub:
             return False
+        except GitHubRefused:
+            return True
         rules = [rule for one in environments for rule in one.get("protection_rules") or ()]
         return any(isinstance(rule, dict) and rule.get("type") != "branch_policy" for rule in rules)
 
@@ -242,3 +254,9 @@ class ReadPast:
 
     def _asked(self) -> Asked:
         return Asked(self._host, self._policy, int(self._clock() * 1000))
+
+
+def _attempts(run: Object) -> int:
+    """Return the number of attempts of a run, at most `MOST_ATTEMPTS`."""
+    number = run.get("run_attempt")
+    return min(max(1, number), MOST_ATTEMPTS) if isinstance(number, int) else 1

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,6 +31,7 @@ from shared.settings import ProcessorSettings, Url
 from tests.support import builders, figures
 from tests.support.fake_github import HOOK, TOKEN, FakeGitHub
 from tests.support.figures import Figures
+from tests.support.past_files import counters, last_values, summed
 from tests.support.servers.postgres import fresh_database
 from tests.support.servers.prometheus import PrometheusServer
 from tests.support.worker import Worker, worker
@@ -41,9 +41,6 @@ DAYS_AGO = 864_000
 
 HOUR = 3600
 DAY = 86_400
-
-TARGET = r'\{instance="[^"]*",job="promgithub-backfill",'
-"""The labels of a target, at the beginning of a sample's labels."""
 
 OF_JOB = {"repository": "acme/gears", "branch": "main", "workflow_name": "build", "job_conclusion": "failure"}
 
@@ -113,30 +110,6 @@ async def backfill(
     return read
 
 
-def last_values(file: PastFile) -> Figures:
-    """Return the last value of each series in a file, without the labels of a target."""
-    lines = file.path.read_text("utf-8").splitlines()
-    assert lines[-1] == "# EOF"
-    last = dict(line.rsplit(" ", 2)[:2] for line in lines if not line.startswith("#"))
-    text = "\n".join(f"{re.sub(TARGET, '{', series)} {value}" for series, value in last.items())
-    return counters(figures.of_ci(figures.of_text(f"{text}\n")))
-
-
-def summed(*several: Figures) -> Figures:
-    """Return the sums of figures, rounded to millionths."""
-    sums: dict[figures.Sample, float] = {}
-    for one in several:
-        for sample, value in one.items():
-            sums[sample] = round(sums.get(sample, 0) + value, 6)
-    return sums
-
-
-def counters(truth: Figures) -> Figures:
-    """Return the figures of counters and histograms that are not 0."""
-    ends = ("_total", "_sum", "_count", "_bucket")
-    return {sample: value for sample, value in truth.items() if sample[0].endswith(ends) and value}
-
-
 def assert_same(found: Figures, truth: Figures) -> None:
     wrong = sorted(map(str, found.items() ^ truth.items()))
     assert not wrong, wrong
@@ -184,7 +157,7 @@ async def test_what_is_backfilled_and_delivered_before_meanwhile_or_after_counts
     assert read.jobs
     assert (read.left_out, read.errors) == (0, [])
     await counting.count(after)
-    past_values = last_values(file)
+    past_values = last_values(file.path)
     assert past_values
     assert_same(summed(past_values, await settled(counting)), counters(history.truth.settled))
 
@@ -210,7 +183,7 @@ async def test_finished_work_of_the_past_shows_in_no_series_gauge_sum_by_hour_or
     )
     file = past_file(tmp_path)
     await backfill(api, counting, file, ["acme/gears"])
-    assert figures.value(last_values(file), "promgithub_job_duration_seconds_count", **OF_JOB) == 1
+    assert figures.value(last_values(file.path), "promgithub_job_duration_seconds_count", **OF_JOB) == 1
     assert not await counting.figures()
     snapshot = await counting.snapshot(exemplars=True)
     assert snapshot.closed["job"], "the job could have an exemplar"
@@ -234,7 +207,7 @@ async def test_open_work_of_the_past_goes_into_the_gauges(api: FakeGitHub, count
     assert [figures.total(page, f"promgithub_job_{state}") for state in ("queued", "in_progress")] == [1, 1]
     assert figures.total(page, "promgithub_workflow_in_progress") == 1
     assert figures.total(page, "promgithub_job_duration_seconds_count") == 0
-    assert figures.total(last_values(file), "promgithub_job_duration_seconds_count") == 1
+    assert figures.total(last_values(file.path), "promgithub_job_duration_seconds_count") == 1
     assert (read.runs, read.jobs, read.opened) == (1, 3, 3)
 
 
@@ -259,13 +232,13 @@ async def test_a_backfill_that_was_interrupted_goes_on_and_writes_the_same_file(
     read = await backfill(api, counting, file, names)
     assert len({name for name, _ in api.runs}) > read.runs, "it began from the start again"
     assert api.requests["GET jobs"] > asked
-    values = last_values(file)
+    values = last_values(file.path)
     async with counting.store.connection() as connection:
         assert await connection.scalar(select(func.count()).select_from(backfills)) == 1
     await counting.clear()
     whole = past_file(tmp_path, "whole")
     await backfill(api, counting, whole, names)
-    assert_same(values, last_values(whole))
+    assert_same(values, last_values(whole.path))
 
 
 async def test_a_full_window_is_halved_until_every_run_is_listed(
@@ -278,7 +251,7 @@ async def test_a_full_window_is_halved_until_every_run_is_listed(
     )
     file = past_file(tmp_path)
     assert (await backfill(api, counting, file, ["acme/gears"])).runs == 20
-    assert figures.total(last_values(file), "promgithub_workflow_duration_seconds_count") == 20
+    assert figures.total(last_values(file.path), "promgithub_workflow_duration_seconds_count") == 20
 
 
 async def test_a_repository_that_the_token_may_not_read_is_reported_and_the_others_are_read(
@@ -310,7 +283,7 @@ async def test_the_time_before_an_approval_is_not_time_in_the_queue(
     file = past_file(tmp_path)
     read = await backfill(api, counting, file, ["acme/gears"])
     assert read.unseen == (["acme/gears"] if forbidden else [])
-    values = last_values(file)
+    values = last_values(file.path)
     assert figures.total(values, "promgithub_job_queue_seconds_count") == known
     assert figures.total(values, "promgithub_job_duration_seconds_count") == 2
 
@@ -333,7 +306,7 @@ async def test_series_above_the_limit_are_added_up(api: FakeGitHub, counting: Wo
     )
     file = past_file(tmp_path, max_series=2)
     await backfill(api, counting, file, ["acme/gears"])
-    values = last_values(file)
+    values = last_values(file.path)
     counts = {dict(labels)["workflow_name"]: n for (name, labels), n in values.items() if name == ENDS}
     assert len(counts) == 3
     assert counts["__overflow__"] == 3
