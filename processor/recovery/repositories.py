@@ -7,6 +7,9 @@ from processor.recovery.client import GitHub
 from processor.recovery.history import listed
 from processor.recovery.hooks import Hook
 from processor.recovery.requests import APP, Request
+from shared.logs import get_logger
+
+_log = get_logger(__name__)
 
 _METADATA = "the repository permission Metadata: read (classic: repo)"
 
@@ -39,13 +42,17 @@ async def _of(github: GitHub, hook: Hook) -> AsyncIterator[str]:
 
 
 async def _accounts(github: GitHub, hook: Hook) -> AsyncIterator[str]:
-    """Yield the accounts on which the App is installed."""
+    """Yield the organisations on which the App is installed."""
     request: Request | None = Request("installations", "/app/installations?per_page=100", APP, hook.needs)
     while request is not None:
         page, more = await github.page(request)
         for installation in page if isinstance(page, list) else []:
             account = installation.get("account") if isinstance(installation, dict) else None
-            if isinstance(account, dict) and isinstance(account.get("login"), str):
+            if not isinstance(account, dict) or not isinstance(account.get("login"), str):
+                continue
+            if account.get("type") == "User":  # the client finds installations of organisations and repositories only
+                _log.warning("repositories of a user are read only if the command names them", user=account["login"])
+            else:
                 yield account["login"]
         request = None if more is None else replace(request, path=more)
 

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from prometheus_client import CollectorRegistry
-from pydantic import SecretStr
 from sqlalchemy import func, select
 
 from processor.counting.catalogue import EXPOSED
@@ -80,8 +81,9 @@ async def api() -> AsyncIterator[FakeGitHub]:
 
 
 @asynccontextmanager
-async def recovery(api: FakeGitHub, counting: Worker, hooks: str = HOOK) -> AsyncIterator[Recovery]:
-    own = ProcessorSettings(github_api_url=Url(api.url), github_token=SecretStr(TOKEN), github_hooks=hooks)
+async def recovery(api: FakeGitHub, counting: Worker, **settings: Any) -> AsyncIterator[Recovery]:
+    given: dict[str, Any] = {"github_api_url": Url(api.url), "github_token": TOKEN}
+    own = ProcessorSettings(**(given | settings))
 
     async def no_sleep(seconds: float) -> None:
         await asyncio.sleep(0)
@@ -104,8 +106,9 @@ async def backfill(
     days: float = 30,
     hooks: str = HOOK,
     progress: Callable[[Backfilled], None] = lambda _: None,
+    **settings: Any,
 ) -> Backfilled:
-    async with recovery(api, counting, hooks) as made:
+    async with recovery(api, counting, github_hooks=hooks, **settings) as made:
         read, _ = await made.backfill(repositories, timedelta(days=days), file, progress)
     return read
 
@@ -288,15 +291,20 @@ async def test_the_time_before_an_approval_is_not_time_in_the_queue(
     assert figures.total(values, "promgithub_job_duration_seconds_count") == 2
 
 
-@pytest.mark.parametrize("hook", [HOOK, "acme/77"])
+@pytest.mark.parametrize(("hook", "count"), [(HOOK, 1), ("acme/77", 2), ("app", 3)])
 async def test_the_repositories_of_the_hooks_are_read(
-    api: FakeGitHub, counting: Worker, tmp_path: Path, hook: str
+    api: FakeGitHub, counting: Worker, tmp_path: Path, hook: str, count: int
 ) -> None:
     for place, name in enumerate(["acme/gears", "acme/cogs", "other/axles"], 1):
         repo = builders.repository(name)
         api.knows([builders.run(place, status="completed", conclusion="success", updated=9, repo=repo)])
-    read = await backfill(api, counting, past_file(tmp_path), hooks=hook)
-    assert read.runs == (1 if hook == HOOK else 2)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    app: dict[str, Any] = {"github_token": None, "github_app_id": "Iv1.abc", "github_app_key": pem}
+    read = await backfill(api, counting, past_file(tmp_path), hooks=hook, **(app if hook == "app" else {}))
+    assert (read.runs, read.errors) == (count, [])
 
 
 async def test_series_above_the_limit_are_added_up(api: FakeGitHub, counting: Worker, tmp_path: Path) -> None:

@@ -306,7 +306,8 @@ class FakeGitHub:
 
     async def _installations(self, _request: web.Request) -> web.Response:
         owners = {name.partition("/")[0] for name in self.repositories}
-        return self._answer([{"id": 77, "account": {"login": owner}} for owner in sorted(owners)])
+        accounts = [{"login": owner, "type": "Organization"} for owner in sorted(owners)]
+        return self._answer([{"id": 77, "account": account} for account in accounts])
 
     async def _installed(self, _request: web.Request) -> web.Response:
         return self._answer({"total_count": len(self.repositories), "repositories": list(self.repositories.values())})
