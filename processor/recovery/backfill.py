@@ -24,6 +24,7 @@ from processor.recovery.history import (
     created_at,
     history,
     listed,
+    moment,
     slim,
 )
 from processor.recovery.outages import OutageTolerance
@@ -107,6 +108,8 @@ class ReadPast:
             if known is None:
                 now = await recovery.now(connection)
                 known = await past_rows.begin(connection, now, now - int(since.total_seconds() * 1000))
+            else:
+                _log.info("going on with a backfill that was not completed", since=moment(known.since // 1000))
         self._known = known
         outcome = Backfilled(len(repositories))
         for place, name in enumerate(repositories, 1):

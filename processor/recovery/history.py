@@ -4,7 +4,7 @@ The list of runs: https://docs.github.com/en/rest/actions/workflow-runs#list-wor
 most `MOST_RESULTS` runs for a window of creation times, and the newest attempt of each.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ class CreatedWindow(NamedTuple):
     @property
     def query(self) -> str:
         """The window as the parameter `created`."""
-        return "..".join(datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for at in self)
+        return "..".join(map(moment, self))
 
     def halves(self) -> "Sequence[CreatedWindow]":
         """Return the two halves, the earlier first, or nothing if a second is left."""
@@ -50,10 +50,14 @@ class Workflows:
     repository: Object
     by_id: Mapping[int, Object] = field(default_factory=dict)
 
-    def of(self, run: Object) -> Object:
-        """Return the name and the path of a run's workflow, as a webhook has them. Deleted workflows have no name."""
+    def of(self, run: Object, jobs: Sequence[Object]) -> Object:
+        """Return the name and the path of a run's workflow, as a webhook has them.
+
+        GitHub does not list workflows that were deleted. Their jobs still have the name.
+        """
         found = self.by_id.get(run.get("workflow_id") or 0, {})
-        return {"name": found.get("name"), "path": found.get("path") or run.get("path")}
+        name = found.get("name") or next((job["workflow_name"] for job in jobs if job.get("workflow_name")), None)
+        return {"name": name, "path": found.get("path") or run.get("path")}
 
 
 @dataclass(slots=True)
@@ -66,6 +70,11 @@ class History:
     facts: list[Fact] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     left_out: int = 0
+
+
+def moment(at: int) -> str:
+    """Return Unix seconds as GitHub writes them."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def slim(run: Object) -> Object:
@@ -89,7 +98,7 @@ def listed(page: Any, name: str) -> list[Object]:
     return [item for item in objects if isinstance(item.get("id"), int)]
 
 
-def history(run: Object, jobs: Iterable[Object], workflows: Workflows, gated: Collection[int], asked: Asked) -> History:
+def history(run: Object, jobs: Sequence[Object], workflows: Workflows, gated: Collection[int], asked: Asked) -> History:
     """Return what an attempt of a run and its jobs say.
 
     GitHub lists only the last state of each. The states before it that are certain are added: a job that ran in this
@@ -97,7 +106,7 @@ def history(run: Object, jobs: Iterable[Object], workflows: Workflows, gated: Co
     waiting for an approval cannot be separated from waiting for a runner, so their time in the queue stays unknown.
     """
     found = History()
-    workflow = workflows.of(run)
+    workflow = workflows.of(run, jobs)
     repository = repository_object(workflows.repository, str(workflows.repository.get("full_name")))
     began = milliseconds(run.get("run_started_at")) or milliseconds(run.get("created_at")) or 0
     starts: list[int] = []

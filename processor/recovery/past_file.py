@@ -1,5 +1,6 @@
 """Writes the file of a backfill."""
 
+import asyncio
 import os
 from collections import Counter
 from pathlib import Path
@@ -42,8 +43,9 @@ async def write_past_file(store: Store, backfill: Backfill, catalogue: Catalogue
 
 async def _write(store: Store, backfill: Backfill, catalogue: Catalogue, max_series: int, stream: TextIO) -> int:
     async with store.reading() as connection:
-        now = await recovery.now(connection)
-        text = PastText(backfill.began_at, -(-now // STEP) * STEP)
+        now = -(-await recovery.now(connection) // STEP) * STEP
+        # The clock of this process, by which increments are at most now, may be ahead of that of the database.
+        text = PastText(backfill.began_at, max(now, await past_rows.newest_step(connection, backfill)))
         for metric in catalogue:
             if not isinstance(metric, CiCounter | CiHistogram):
                 continue
@@ -56,6 +58,7 @@ async def _write(store: Store, backfill: Backfill, catalogue: Catalogue, max_ser
                 if written < max_series:
                     written += 1
                     stream.writelines(text.series(metric, labels, changes, reader))
+                    await asyncio.sleep(0)  # so that the lease is renewed, even if no row has to be waited for
                 else:
                     for step, parts in changes.items():
                         for bound, value in parts.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import msgspec
-from sqlalchemy import TextClause, Update, insert, select, text, update
+from sqlalchemy import TextClause, Update, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from processor.counting.past import Changes, Past
@@ -68,6 +68,12 @@ async def add(connection: AsyncConnection, began_at: int, counted: Past) -> None
             [began_at, *stored_series(one.series), one.step, one.bound, value] for one, value in counted.items()
         )
         await connection.execute(statement, arrays.bind(rows))
+
+
+async def newest_step(connection: AsyncConnection, backfill: Backfill) -> int:
+    """Return the end of the last step in which a backfill counted something (Unix ms), or 0."""
+    statement = select(func.max(past.c.step)).where(past.c.began_at == backfill.began_at)
+    return await connection.scalar(statement) or 0
 
 
 async def read(connection: AsyncConnection, backfill: Backfill, metric: str) -> AsyncIterator[tuple[str, Changes]]:

@@ -168,3 +168,11 @@ def test_a_window_is_halved_down_to_a_second() -> None:
     assert (first, second) == (CreatedWindow(1_700_000_000, 1_700_000_001), CreatedWindow(1_700_000_002, whole.until))
     assert not CreatedWindow(5, 5).halves()
     assert first.query == "2023-11-14T22:13:20Z..2023-11-14T22:13:21Z"
+
+
+def test_the_workflow_of_a_past_run_keeps_its_name_after_it_was_deleted() -> None:
+    ended = builders.job(2, **JOB, status="completed", conclusion="success", started=60, completed=660, runner=7)
+    (facts,) = attempts_of([builders.delivery(payload) for payload in (RUN, ended)])
+    run, job = RUN["workflow_run"], ended["workflow_job"]
+    without = history(slim(run), [job], Workflows(builders.repository()), (), ASKED).facts
+    assert [fact.told.names for fact in without] == [fact.told.names for fact in facts]
