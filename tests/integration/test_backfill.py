@@ -139,13 +139,12 @@ async def settled(counting: Worker) -> Figures:
     return counters(await counting.figures())
 
 
-@pytest.mark.parametrize("seed", [1, 2])
 async def test_what_is_backfilled_and_delivered_before_meanwhile_or_after_counts_once(
-    api: FakeGitHub, counting: Worker, tmp_path: Path, seed: int
+    api: FakeGitHub, counting: Worker, tmp_path: Path
 ) -> None:
-    history = made_past(seed, 240)
+    history = made_past(1, 240)
     happened(api, history)
-    chance = random.Random(seed)  # noqa: S311 - made to be repeated
+    chance = random.Random(1)  # noqa: S311 - made to be repeated
     deliveries = [*history.deliveries, *chance.sample(history.deliveries, 40)]
     chance.shuffle(deliveries)
     before, meanwhile, after = deliveries[:90], deliveries[90:190], deliveries[190:]

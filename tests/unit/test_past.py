@@ -67,7 +67,7 @@ def attempts_of(deliveries: Sequence[Delivery]) -> list[list[Fact]]:
     ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_run_that_is_delivered_and_backfilled_counts_once_in_any_order(data: st.DataObject) -> None:
     world: World = data.draw(worlds())
