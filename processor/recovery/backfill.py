@@ -34,7 +34,7 @@ from processor.store import Store, past_rows, recovery
 from processor.store.lease import Lease
 from processor.store.past_rows import Backfill
 from shared.brokers.interface import Publisher
-from shared.errors import GitHubRefused, NotOnGitHub
+from shared.errors import GitHubRefused, GitHubUnavailable, NotOnGitHub
 from shared.logs import get_logger
 
 SAVED_EVERY = 20
@@ -153,7 +153,9 @@ class ReadPast:
             first = self._about(name, "runs", f"runs?per_page=100&created={window.query}")
             page, more = await self._github.page(first)
             total = page.get("total_count") if isinstance(page, dict) else None
-            full = isinstance(total, int) and total >= MOST_RESULTS
+            if not isinstance(total, int):
+                raise GitHubUnavailable(f"{first.path}: the answer is not a list of runs")
+            full = total >= MOST_RESULTS
             if full and (halves := window.halves()):
                 waiting.extend(reversed(halves))
                 continue

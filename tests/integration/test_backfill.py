@@ -28,6 +28,7 @@ from processor.store.tables import backfills, hourly
 from promgithub.simulation.histories import Historian, History
 from promgithub.simulation.truth import sample_of
 from shared.delivery import Delivery
+from shared.errors import GitHubUnavailable
 from shared.settings import ProcessorSettings, Url
 from tests.support import builders, figures
 from tests.support.fake_github import HOOK, TOKEN, FakeGitHub
@@ -266,6 +267,18 @@ async def test_a_repository_that_the_token_may_not_read_is_reported_and_the_othe
     read = await backfill(api, counting, past_file(tmp_path), ["acme/cogs", "acme/gears"])
     assert read.runs == 1
     assert ["/repos/acme/cogs" in str(error) for error in read.errors] == [True]
+
+
+async def test_an_answer_that_is_no_list_of_runs_is_no_past_without_runs(
+    api: FakeGitHub, counting: Worker, tmp_path: Path
+) -> None:
+    api.knows([builders.run(1, status="completed", conclusion="success", updated=9)])
+    proxied = [b'{"id": 1, "full_name": "acme/gears"}', b'{"workflows": []}', b'{"environments": []}', b"[]"]
+    api.proxied.extend((200, body, {"Content-Type": "application/json"}) for body in [b"{}", *proxied])
+    file = past_file(tmp_path)
+    with pytest.raises(GitHubUnavailable, match="the answer is not a list of runs"):
+        await backfill(api, counting, file, ["acme/gears"])
+    assert (await backfill(api, counting, file, ["acme/gears"])).runs == 1
 
 
 @pytest.mark.parametrize(("forbidden", "known"), [(False, 1), (True, 0)])
