@@ -27,7 +27,7 @@ from processor.counting_log import CountingLog
 from processor.metrics import TARGETS, WorkerMetrics
 from processor.store import Store
 from shared.brokers.interface import Batch, Consumer
-from shared.delivery import RECONCILED, Delivery
+from shared.delivery import BACKFILLED, RECONCILED, Delivery
 from shared.errors import BrokerError, PoisonError, StoreRefused, StoreUnavailable
 from shared.github import event_label
 from shared.logs import get_logger
@@ -239,7 +239,7 @@ class Pipeline:
         event = event_label(delivery.event)
         if delivery.source == RECONCILED:
             self._metrics.corrected.labels(event.removeprefix("workflow_"), "api").inc()
-        else:
+        elif delivery.source != BACKFILLED:
             target = delivery.target_type if delivery.target_type in TARGETS else "other"
             self._metrics.recovered.labels(event, target).inc()
 

@@ -59,6 +59,7 @@ COMMANDS = (
     LazyCommand("hooks", "hooks", is_group=True),
     LazyCommand("redeliver", "redeliver"),
     LazyCommand("reconcile", "reconcile"),
+    LazyCommand("backfill", "backfill"),
     LazyCommand("check-config", "check_config"),
 )
 """The commands, in the order of the help."""

@@ -139,6 +139,7 @@ def _retention() -> str:
 
 
 _SINCE = {
+    "began_at": "their backfill began",
     "claimed_at": "they were counted",
     "hour": "the hour that they sum up",
     "touched_at": "the last delivery about them",

@@ -15,6 +15,10 @@ RECONCILED = "reconciled"
 """Source of a delivery that reconciliation built from a run or job in GitHub's REST API."""
 
 
+BACKFILLED = "backfilled"
+"""Source of a delivery that a backfill built from an open run or job in GitHub's REST API."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A delivery: the values of GitHub's headers and the unchanged JSON payload.
@@ -22,7 +26,7 @@ class Delivery:
     `id` is `X-GitHub-Delivery`, a GUID that identifies the *event*: redeliveries and other hooks subscribed to the same
     event have the same GUID (GitHub REST, "hook delivery": `guid`). `received_at` is Unix time in milliseconds.
     `hook_id`, `target_type` and `target_id` identify the webhook; they are None if GitHub did not send them. `source`
-    is `RECOVERED` or `RECONCILED` if the delivery did not come through the webhook. `host` is the host in
+    is `RECOVERED`, `RECONCILED` or `BACKFILLED` if the delivery did not come through the webhook. `host` is the host in
     `X-GitHub-Enterprise-Host`, in lower case and without a port. It is None without that header, which only GitHub
     Enterprise Server sends.
     """

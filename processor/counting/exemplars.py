@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from processor.counting.all_subjects import SUBJECTS
 from processor.counting.ci_metrics import Catalogue, CiHistogram, labels_text, named_labels
+from processor.counting.flags import Flag
 from processor.counting.snapshot import ClosedRow, Snapshot
 from processor.counting.subjects import Row, Subject
 
@@ -65,6 +66,8 @@ def _newest(subject: Subject[Any, Any], snapshot: Snapshot, catalogue: Catalogue
     bounds = {metric.name: metric.buckets for metric in catalogue if isinstance(metric, CiHistogram)}
     for row in snapshot.closed.get(subject.name, ()):
         at = None if row.known is None else _moment(subject.ended(row.known), row.closed_at)
+        if row.flags & Flag.BACKFILLED:
+            continue  # its observations may be in no series of the store
         if at is None or not snapshot.now - WINDOW <= at <= snapshot.now:
             continue
         for metric, labels, milliseconds in subject.observed(Row(row.known, row.flags)):

@@ -37,6 +37,7 @@ class Flag(IntEnum):
     SETTLED_NEGATIVE_DURATION = _bit(25)
     SETTLED_NEGATIVE_QUEUE_TIME = _bit(26)
     SETTLED_CARRIED_OVER = _bit(27)
+    BACKFILLED = _bit(28)  # a backfill counted some of it: those increments are in no series of the store
     STALE_RUN_COMPLETED = _bit(32)
     STALE_SUPERSEDED = _bit(33)
     STALE_TOO_LONG_QUEUED = _bit(34)

@@ -59,9 +59,9 @@ def run_news(key: RunKey, known: Run, answer: Object, repository: Object, asked:
         "action": answer.get("status"),
         "workflow_run": answer,
         "workflow": {"name": _workflow_name(known.names)},
-        "repository": _repository(repository, asked.repository(known.names)),
+        "repository": repository_object(repository, asked.repository(known.names)),
     }
-    delivery = _delivery("workflow_run", payload, answer, answer.get("updated_at"), asked)
+    delivery = delivery_of("workflow_run", payload, answer, answer.get("updated_at"), asked)
     fact = interpret(delivery, asked.policy)
     if not isinstance(fact, Fact) or fact.key != key:
         return ()
@@ -78,10 +78,10 @@ def job_news(known: Job, answer: Object, repository: Object, asked: Asked) -> Se
     told = {
         "action": answer.get("status"),
         "workflow_job": job,
-        "repository": _repository(repository, asked.repository(known.names)),
+        "repository": repository_object(repository, asked.repository(known.names)),
     }
     stamp = [answer.get(name) for name in ("created_at", "started_at", "completed_at")]
-    delivery = _delivery("workflow_job", told, answer, stamp, asked)
+    delivery = delivery_of("workflow_job", told, answer, stamp, asked)
     fact = interpret(delivery, asked.policy)
     if not isinstance(fact, Fact):
         return ()
@@ -89,13 +89,13 @@ def job_news(known: Job, answer: Object, repository: Object, asked: Asked) -> Se
     if standing.rank == standing_known.rank == Rank.PENDING and _moves(standing_known, standing):
         # A job has no `updated_at`. Before it runs, the `updated_at` of its deployment orders its states.
         told["deployment"] = {"updated_at": max(asked.now, standing_known.at + 1) / 1000}
-        return (_delivery("workflow_job", told, answer, [*stamp, standing_known.at], asked),)
+        return (delivery_of("workflow_job", told, answer, [*stamp, standing_known.at], asked),)
     if not _moves(standing_known, JOBS.join(known, fact.told).standing):
         return ()
     if standing.rank == Rank.DONE and fact.told.start is not None:
         before = {**job, "status": "in_progress", "conclusion": None, "completed_at": None}
         ran = {**told, "action": "in_progress", "workflow_job": before}
-        return _delivery("workflow_job", ran, before, stamp[:2], asked), delivery
+        return delivery_of("workflow_job", ran, before, stamp[:2], asked), delivery
     return (delivery,)
 
 
@@ -115,14 +115,16 @@ def _workflow_name(names: Names) -> str | None:
     return names.workflow_name.value if names.workflow_name else None
 
 
-def _repository(repository: Object, name: str) -> Object:
+def repository_object(repository: Object, name: str) -> Object:
     """Return the repository object of a payload, with the name in the metrics: it may have been renamed since."""
     return {field: repository.get(field) for field in ("id", "default_branch", "private")} | {"full_name": name}
 
 
-def _delivery(event: str, payload: Object, answer: Object, stamp: object, asked: Asked) -> Delivery:
+def delivery_of(
+    event: str, payload: Object, answer: Object, stamp: object, asked: Asked, *, source: str = RECONCILED
+) -> Delivery:
     """Return a delivery. Its ID is a hash of its content, so the same answer of GitHub is counted once."""
     says = [asked.host, event, *(answer.get(name) for name in ("id", "run_attempt", "status", "conclusion")), stamp]
     name = msgspec.json.encode(says).decode()
     body = msgspec.json.encode(payload)
-    return Delivery(str(uuid5(NAMESPACE, name)), event, body, asked.now, source=RECONCILED, host=asked.host)
+    return Delivery(str(uuid5(NAMESPACE, name)), event, body, asked.now, source=source, host=asked.host)

@@ -1,22 +1,29 @@
 """The entry points of recovery. The commands run it once; the processor with the lease runs it periodically."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from processor.chores import Chore, Supervisor
+from processor.counting.ci_metrics import Catalogue
 from processor.counting.events import Policy
 from processor.metrics import WorkerMetrics
+from processor.recovery.backfill import Backfilled, ReadPast
 from processor.recovery.client import GitHub, configured
 from processor.recovery.exclusive import run_exclusively
 from processor.recovery.hooks import parse_hook
+from processor.recovery.past_file import write_past_file
 from processor.recovery.reconciliation import Corrections, Reconcile
 from processor.recovery.recovery_metrics import RecoveryMetrics
 from processor.recovery.redelivery import HookOutcome, Redelivery
+from processor.recovery.repositories import repositories_of
 from processor.recovery.runner_lists import parse_runner_lists
 from processor.recovery.runners import AskRunners, RunnerGauge
 from processor.store import Store
-from processor.store.lease import RECONCILE, REDELIVER, Lease
+from processor.store.lease import BACKFILL, RECONCILE, REDELIVER, Lease
 from shared.brokers.interface import Publisher
 from shared.errors import GitHubError
 from shared.hosts import enterprise_host
@@ -46,6 +53,15 @@ class RecoveryContext:
     holder: str
 
 
+@dataclass(frozen=True, slots=True)
+class PastFile:
+    """The file of a backfill: its path, the metrics in it, and the maximum number of series of each."""
+
+    path: Path
+    catalogue: Catalogue
+    max_series: int
+
+
 class Recovery:
     """Runs recoveries. Over all processes, at most one recovery of each kind runs at a time."""
 
@@ -73,6 +89,28 @@ class Recovery:
             via_github=via_github,
         )
         return await run_exclusively(self._store, lease, partial(work.run, self._hooks))
+
+    async def backfill(
+        self,
+        repositories: Sequence[str],
+        since: timedelta,
+        file: PastFile,
+        progress: Callable[[Backfilled], None],
+    ) -> tuple[Backfilled, int]:
+        """Read the past of repositories, or of those of the hooks, and write the file; see `ReadPast`.
+
+        Returns the numbers, and the time of the last samples in the file (Unix ms). Raises `PromgithubError`.
+        """
+        lease = Lease(self._store, self._holder, name=BACKFILL)
+        reading = ReadPast(self._github, self._store, self._publisher, lease, host=self._host, policy=self._policy)
+
+        async def work() -> tuple[Backfilled, int]:
+            names = repositories or await repositories_of(self._github, self._hooks)
+            backfill, read = await reading.run(names, since, progress)
+            end = await write_past_file(self._store, backfill, file.catalogue, file.max_series, file.path)
+            return read, end
+
+        return await run_exclusively(self._store, lease, work)
 
     async def reconcile(self, *, dry_run: bool = False) -> Corrections:
         """Ask about what looks stuck; see `Reconcile`. Raises `PromgithubError`."""

@@ -20,8 +20,9 @@ from processor.counting.ci_metrics import Tally
 from processor.counting.fingerprints import Fingerprint
 from processor.counting.fold import News
 from processor.counting.jobs import JOBS
+from processor.counting.past import Past
 from processor.counting.subjects import Rows
-from processor.store import series_rows
+from processor.store import past_rows, series_rows
 from processor.store.arrays import Arrays, hexadecimal
 from processor.store.clock import BEGAN
 from processor.store.engine import dialect_of
@@ -99,6 +100,15 @@ class BatchTransaction:
         if not overflows:
             self.written += [series_rows.stored_series(series)[0] for series in tally.series()]
         return overflows
+
+    async def write_past(self, rows: Rows, began_at: int, counted: Past) -> None:
+        """Save the changed rows, and add what the backfill that began at `began_at` (Unix ms) counted.
+
+        Series, sums by hour and the labels of gauges stay as they are.
+        """
+        for subject in SUBJECTS:
+            await subject_rows(subject, self._dialect).save(self._connection, rows.of(subject), news=True)
+        await past_rows.add(self._connection, began_at, counted)
 
     async def _save(self, rows: Rows, news: bool) -> None:
         shown: set[series_rows.GaugeLabels] = set()

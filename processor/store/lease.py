@@ -33,6 +33,9 @@ REDELIVER = "redeliver"
 RECONCILE = "reconcile"
 """The lease of the process that asks GitHub about open runs and jobs."""
 
+BACKFILL = "backfill"
+"""The lease of the process that backfills."""
+
 TTL = 10.0
 """How long a lease is valid without renewal, in seconds. Another processor takes it at most `INTERVAL` later."""
 

@@ -12,7 +12,16 @@ from sqlalchemy import Column, ColumnElement, delete, func, literal, not_, selec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from processor.store.clock import database_now
-from processor.store.tables import SUBJECT_TABLES, counters, deliveries, gauge_labels, histograms, hourly
+from processor.store.tables import (
+    SUBJECT_TABLES,
+    backfills,
+    counters,
+    deliveries,
+    gauge_labels,
+    histograms,
+    hourly,
+    past,
+)
 
 DELETE_CHUNK = 5000
 """Maximum number of rows that are deleted in one transaction. A chunk takes about 25 ms."""
@@ -50,6 +59,8 @@ def rules(delivery_ttl: timedelta, series_ttl: timedelta) -> Iterator[Rule]:
     for table in SUBJECT_TABLES.values():
         yield Rule(table.c.touched_at, CLOSED_KEPT, table.c.closed_at.is_not(None) if "closed_at" in table.c else None)
     yield Rule(hourly.c.hour, HOURLY_KEPT)
+    for table in (past, backfills):
+        yield Rule(table.c.began_at, CLOSED_KEPT)
     for table in (counters, histograms, gauge_labels):
         yield Rule(table.c.touched_at, series_ttl)
 

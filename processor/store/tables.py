@@ -160,6 +160,29 @@ cursors = Table(
     comment="How far the failed deliveries of each hook have been recovered.",
 )
 
+past = Table(
+    "past",
+    metadata,
+    Column("began_at", BigInteger, primary_key=True, autoincrement=False, comment="when its backfill began"),
+    Column("metric", Text, primary_key=True),
+    Column("key", Uuid, primary_key=True, comment="fingerprint of metric and labels"),
+    Column("step", BigInteger, primary_key=True, autoincrement=False, comment="end of the step of time"),
+    Column("bound", BigInteger, primary_key=True, autoincrement=False, comment="as in hourly; -2 for a sum in ms"),
+    Column("labels", Text, nullable=False, comment="label values by name, as a JSON object without empty ones"),
+    Column("value", BigInteger, nullable=False, comment="in the metric's stored unit; of histograms a number"),
+    comment="What backfills counted, by step of time. It is in no series.",
+)
+
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("began_at", BigInteger, primary_key=True, autoincrement=False),
+    Column("since", BigInteger, nullable=False, comment="from when on it reads GitHub's runs"),
+    Column("progress", Text, nullable=False, comment="creation time of the newest run read, by repository, in JSON"),
+    Column("written_at", BigInteger, comment="when its file was complete; null before"),
+    comment="The backfills, and how far they are.",
+)
+
 locks = Table(
     "locks",
     metadata,

@@ -1,4 +1,4 @@
-"""Code common to `redeliver` and `reconcile`: the store, the publisher, GitHub's API, and repetition."""
+"""Code common to `redeliver`, `reconcile` and `backfill`: the store, the publisher, GitHub's API, and repetition."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -27,7 +27,8 @@ from shared.settings import ProcessorSettings, parse_duration
 from shared.waiting import is_set_within, unless
 
 
-def _duration(text: str) -> timedelta:
+def duration(text: str) -> timedelta:
+    """Parse the value of an option. Raises `typer.BadParameter`."""
     try:
         return parse_duration(text)
     except ValueError:
@@ -36,7 +37,7 @@ def _duration(text: str) -> timedelta:
 
 RepeatEvery = Annotated[
     timedelta | None,
-    typer.Option(parser=_duration, metavar="DURATION", help="Repeat, with this pause after each run."),
+    typer.Option(parser=duration, metavar="DURATION", help="Repeat, with this pause after each run."),
 ]
 
 

@@ -257,3 +257,19 @@ def test_migrate_says_what_it_did(database_url: str) -> None:
     assert (first.returncode, first.stdout.startswith("migrated")) == (0, True)
     second = promgithub("migrate", DATABASE_URL=database_url)
     assert (second.returncode, second.stdout.startswith("already at revision")) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "PROMGITHUB_GITHUB_HOOKS: not set; takes hooks, or name repositories: OWNER/REPOSITORY"),
+        (("gears",), "got 'gears', takes OWNER/REPOSITORY, such as acme/gears"),
+        (("acme/gears", "--output", "{here}/past.txt"), "{here}/past.txt: exists; move it away, or name another file"),
+    ],
+)
+def test_a_backfill_that_cannot_begin_says_why(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    (tmp_path / "past.txt").touch()
+    refused = promgithub("backfill", *(one.format(here=tmp_path) for one in arguments))
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"promgithub: {message.format(here=tmp_path)}")
+    assert len(refused.stderr.splitlines()) == 1

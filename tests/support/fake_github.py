@@ -13,6 +13,7 @@ from hashlib import sha256
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from uuid import uuid1
+from zlib import crc32
 
 import aiohttp
 from aiohttp import web
@@ -41,7 +42,18 @@ class FakeGitHub:
         self.details: dict[int, dict[str, Any]] = {}
         self.runs: dict[tuple[int, int], Payload] = {}
         self.jobs: dict[int, Payload] = {}
+        self.attempt_jobs: dict[tuple[int, int], Payload] = {}
+        """The jobs by ID and attempt: a job that was carried over may be in several."""
         self.repositories: dict[str, Payload] = {}
+        self.workflows: dict[int, Payload] = {}
+        self.environments: list[Payload] = []
+        """The environments of every repository."""
+        self.gated: set[int] = set()
+        """The jobs whose check runs have a deployment."""
+        self.most_results = 1000
+        """How many runs a list of runs has at most; GitHub's own limit is 1,000."""
+        self.queries: list[Mapping[str, str]] = []
+        """The parameters of each list of runs."""
         self.runners: dict[str, list[Payload]] = {}
         """The runners of each organisation and repository."""
         self.runner_groups: dict[str, list[Payload]] = {}
@@ -117,6 +129,12 @@ class FakeGitHub:
                 web.post("/settings/apps", self._create_app),
                 web.get("/repos/{owner}/{repo}", self._repository),
                 web.get("/repos/{owner}/{repo}/actions/runs", self._all_runs),
+                web.get("/repos/{owner}/{repo}/actions/workflows", self._workflows),
+                web.get("/repos/{owner}/{repo}/environments", self._environments),
+                web.get("/repos/{owner}/{repo}/check-suites/{suite}/check-runs", self._check_runs),
+                web.get("/orgs/{org}/repos", self._organisation),
+                web.get("/app/installations", self._installations),
+                web.get("/installation/repositories", self._installed),
                 web.get("/repos/{owner}/{repo}/actions/runs/{run}/attempts/{attempt}", self._run),
                 web.get("/repos/{owner}/{repo}/actions/runs/{run}/attempts/{attempt}/jobs", self._attempt_jobs),
                 web.get("/repos/{owner}/{repo}/actions/jobs/{job}", self._job),
@@ -157,9 +175,14 @@ class FakeGitHub:
             repository = payload["repository"]
             self.repositories[repository["full_name"]] = repository
             if run := payload.get("workflow_run"):
-                self.runs[run["id"], run["run_attempt"]] = run
+                workflow = payload["workflow"] | {"id": crc32(payload["workflow"]["name"].encode())}
+                own = {"workflow_id": workflow["id"], "check_suite_id": run["id"]}
+                self.runs[run["id"], run["run_attempt"]] = run | own
+                self.workflows[workflow["id"]] = workflow
             elif job := payload.get("workflow_job"):
-                self.jobs[job["id"]] = job
+                self.jobs[job["id"]] = self.attempt_jobs[job["id"], job["run_attempt"]] = job
+                if payload.get("deployment"):
+                    self.gated.add(job["id"])
 
     def has_hook(self, scope: str, **changed: Any) -> Payload:
         """Give an organisation or repository a hook; return it."""
@@ -427,8 +450,49 @@ class FakeGitHub:
         name = f"{request.match_info['owner']}/{request.match_info['repo']}"
         return self._known(request, self.repositories.get(name))
 
-    async def _all_runs(self, _request: web.Request) -> web.Response:
-        return self._answer({"total_count": len(self.runs), "workflow_runs": []})
+    async def _all_runs(self, request: web.Request) -> web.Response:
+        """List the newest attempt of each run in a window of creation times, the newest run first."""
+        self.queries.append(dict(request.query))
+        since, _, until = request.query.get("created", "..9999").partition("..")
+        newest = {run: self.runs[run, attempt] for run, attempt in sorted(self.runs)}.values()
+        name = f"{request.match_info['owner']}/{request.match_info['repo']}"
+        own = [run for run in newest if run["repository"]["full_name"] == name and since <= run["created_at"] <= until]
+        shown = sorted(own, key=lambda run: (run["created_at"], run["id"]), reverse=True)[: self.most_results]
+        number, size = (int(request.query.get(key, default)) for key, default in (("page", "1"), ("per_page", "30")))
+        link = {}
+        if number * size < len(shown):
+            url = request.url.update_query(page=str(number + 1))
+            link = {"Link": f'<{self.url}{url.raw_path_qs}>; rel="next"'}
+        page = shown[(number - 1) * size : number * size]
+        return self._answer({"total_count": len(own), "workflow_runs": page}, headers=link)
+
+    async def _workflows(self, _request: web.Request) -> web.Response:
+        return self._answer({"total_count": len(self.workflows), "workflows": list(self.workflows.values())})
+
+    async def _environments(self, _request: web.Request) -> web.Response:
+        return self._answer({"total_count": len(self.environments), "environments": self.environments})
+
+    async def _check_runs(self, request: web.Request) -> web.Response:
+        suite = int(request.match_info["suite"])
+        runs = {run for (run, _), payload in self.runs.items() if payload["check_suite_id"] == suite}
+        checks = [
+            {"id": job["id"], "name": job["name"]} | ({"deployment": {"id": 1}} if job["id"] in self.gated else {})
+            for job in self.jobs.values()
+            if job["run_id"] in runs
+        ]
+        return self._answer({"total_count": len(checks), "check_runs": checks})
+
+    async def _organisation(self, request: web.Request) -> web.Response:
+        owned = [one for name, one in self.repositories.items() if name.startswith(f"{request.match_info['org']}/")]
+        return self._answer(owned)
+
+    async def _installations(self, _request: web.Request) -> web.Response:
+        owners = {name.partition("/")[0] for name in self.repositories}
+        accounts = [{"login": owner, "type": "Organization"} for owner in sorted(owners)]
+        return self._answer([{"id": 77, "account": account} for account in accounts])
+
+    async def _installed(self, _request: web.Request) -> web.Response:
+        return self._answer({"total_count": len(self.repositories), "repositories": list(self.repositories.values())})
 
     async def _run(self, request: web.Request) -> web.Response:
         key = int(request.match_info["run"]), int(request.match_info["attempt"])
@@ -436,8 +500,11 @@ class FakeGitHub:
 
     async def _attempt_jobs(self, request: web.Request) -> web.Response:
         run, attempt = int(request.match_info["run"]), int(request.match_info["attempt"])
-        jobs = [job for job in self.jobs.values() if (job["run_id"], job["run_attempt"]) == (run, attempt)]
-        return self._known(request, {"total_count": len(jobs), "jobs": jobs} if jobs else None)
+        known = self.attempt_jobs.values()
+        jobs = [job for job in known if (job["run_id"], job["run_attempt"]) == (run, attempt)]
+        return self._known(
+            request, {"total_count": len(jobs), "jobs": jobs} if jobs or (run, attempt) in self.runs else None
+        )
 
     async def _job(self, request: web.Request) -> web.Response:
         return self._known(request, self.jobs.get(int(request.match_info["job"])))

@@ -1,6 +1,7 @@
 """An in-memory store for tests of counting: states, flags and series."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from processor.counting.events import Policy, interpret
 from processor.counting.fold import fold, news_of, settle
 from processor.counting.jobs import JOBS
 from processor.counting.label_values import BranchPolicy
+from processor.counting.past import PastIncrement, Span, count_past
 from processor.counting.runner_classes import RunnerClasses
 from processor.counting.runs import RUNS
 from processor.counting.subjects import Fact, Row, Rows, Subject
@@ -29,6 +31,7 @@ class Memory:
 
     def __init__(self, policy: Policy = POLICY) -> None:
         self.tally = Tally()
+        self.past: Counter[PastIncrement] = Counter()
         self._policy = policy
         self._claimed: set[str] = set()
         self._rows: dict[str, dict[tuple[Any, ...], tuple[str | None, int]]] = {s.name: {} for s in SUBJECTS}
@@ -47,6 +50,15 @@ class Memory:
             if isinstance(meaning, Tally):
                 grown.add(meaning)
         return self._keep(rows, grown)
+
+    def backfill(self, facts: Sequence[Fact], span: Span) -> None:
+        """Count finished work as a backfill does; `past` has what it counted."""
+        news = news_of(facts)
+        rows = self._load({name: set(told) for name, told in news.items()}, news)
+        counted = count_past(rows, facts, span)
+        assert all(by >= 0 for by in counted.values())
+        self._keep(rows, Tally())
+        self.past.update(counted)
 
     def settle(self) -> Tally:
         """Count all that waits; return what the series grew by."""

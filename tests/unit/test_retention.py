@@ -7,7 +7,7 @@ from processor.store.tables import SUBJECT_TABLES, metadata
 
 DELIVERIES, SERIES = timedelta(days=8), timedelta(days=30)
 
-SINCE = {"deliveries": "claimed_at", "hourly": "hour"}
+SINCE = {"deliveries": "claimed_at", "hourly": "hour", "past": "began_at", "backfills": "began_at"}
 """The columns with the age of a row, where it is not that of the last delivery."""
 
 KEPT_FOR_EVER = {"cursors", "leases", "locks"}
@@ -24,6 +24,8 @@ def test_each_table_that_grows_has_exactly_one_period() -> None:
         "histograms": SERIES,
         "gauge_labels": SERIES,
         "hourly": HOURLY_KEPT,
+        "past": CLOSED_KEPT,
+        "backfills": CLOSED_KEPT,
     }
     assert set(metadata.tables) - set(dict(periods)) == KEPT_FOR_EVER
 
