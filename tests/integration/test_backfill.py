@@ -32,7 +32,7 @@ from shared.errors import GitHubUnavailable
 from shared.settings import ProcessorSettings, Url
 from tests.support import builders, figures
 from tests.support.fake_github import HOOK, TOKEN, FakeGitHub
-from tests.support.figures import Figures
+from tests.support.figures import Figures, assert_equal
 from tests.support.past_files import counters, last_values, summed
 from tests.support.servers.postgres import fresh_database
 from tests.support.servers.prometheus import PrometheusServer
@@ -114,11 +114,6 @@ async def backfill(
     return read
 
 
-def assert_same(found: Figures, truth: Figures) -> None:
-    wrong = sorted(map(str, found.items() ^ truth.items()))
-    assert not wrong, wrong
-
-
 def made_past(seed: int, count: int, ago: float = DAYS_AGO) -> History:
     return Historian(seed, time.time() - ago).history(count)
 
@@ -162,7 +157,7 @@ async def test_what_is_backfilled_and_delivered_before_meanwhile_or_after_counts
     await counting.count(after)
     past_values = last_values(file.path)
     assert past_values
-    assert_same(summed(past_values, await settled(counting)), counters(history.truth.settled))
+    assert_equal(summed(past_values, await settled(counting)), counters(history.truth.settled))
 
 
 async def test_a_second_backfill_finds_nothing_new(api: FakeGitHub, counting: Worker, tmp_path: Path) -> None:
@@ -241,7 +236,7 @@ async def test_a_backfill_that_was_interrupted_goes_on_and_writes_the_same_file(
     await counting.clear()
     whole = past_file(tmp_path, "whole")
     await backfill(api, counting, whole, names)
-    assert_same(values, last_values(whole.path))
+    assert_equal(values, last_values(whole.path))
 
 
 async def test_a_full_window_is_halved_until_every_run_is_listed(
@@ -348,7 +343,7 @@ async def test_prometheus_reads_the_blocks_and_its_increases_are_the_truth(
         # Over all of it, an increase is exact: each series begins at 0 and has a sample at the end.
         whole = await _increases(prometheus, "15d", _end(file))
         assert len(whole) > 300
-        assert_same(summed(_known(whole), _known(live)), _known(truth))
+        assert_equal(summed(_known(whole), _known(live)), _known(truth))
         # Elsewhere Prometheus extrapolates, by less than a step on both sides.
         alone = await _increases(prometheus, "1d", time.time() - 6 * DAY + 6 * HOUR)
         of_day = counters(several[1].truth.settled)

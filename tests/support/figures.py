@@ -70,6 +70,21 @@ def plus(one: Figures, other: Figures) -> Figures:
     return {sample: one.get(sample, 0) + other.get(sample, 0) for sample in {*one, *other}}
 
 
+SHOWN = 10
+"""Maximum number of samples in the message about those that differ."""
+
+
+def assert_equal(found: Figures, truth: Figures) -> None:
+    """Check that samples are those of the truth; the message has the first that differ."""
+    wrong = sorted({sample for sample, _ in found.items() ^ truth.items()}, key=str)
+    if wrong:
+        shown = [
+            f"{name} {dict(labels)}: {found.get((name, labels))}, not {truth.get((name, labels))}"
+            for name, labels in wrong[:SHOWN]
+        ]
+        raise AssertionError(f"{len(wrong)} samples differ from the truth, such as\n" + "\n".join(shown))
+
+
 GROWING = ("_total", "_count", "_sum", "_bucket")
 """Suffixes of the names of samples that must not decrease."""
 

@@ -175,8 +175,7 @@ class GitHub:
             counted = await self.figures(*processors)
         except TimeoutError:
             pass
-        wrong = figures.of_ci(counted).items() ^ truth.truth.at_once.items()
-        assert not wrong, f"differs from the truth, or did for too long, in {wrong}"
+        figures.assert_equal(figures.of_ci(counted), truth.truth.at_once)
         return counted
 
 
