@@ -124,8 +124,10 @@ def of_runs(history: History) -> list[Delivery]:
 
 def happened(api: FakeGitHub, history: History) -> None:
     """Let GitHub know the runs and jobs of a history. Its repositories have an environment with reviewers."""
-    api.knows(msgspec.json.decode(one.body) for one in of_runs(history))
-    api.environments = [{"id": 1, "name": "production", "protection_rules": [{"id": 1, "type": "required_reviewers"}]}]
+    api.actions.knows(msgspec.json.decode(one.body) for one in of_runs(history))
+    api.actions.environments = [
+        {"id": 1, "name": "production", "protection_rules": [{"id": 1, "type": "required_reviewers"}]}
+    ]
 
 
 async def settled(counting: Worker) -> Figures:
@@ -151,7 +153,7 @@ async def test_what_is_backfilled_and_delivered_before_meanwhile_or_after_counts
 
     await counting.count(before)
     file = past_file(tmp_path)
-    read, _ = await asyncio.gather(backfill(api, counting, file, sorted(api.repositories)), arrive())
+    read, _ = await asyncio.gather(backfill(api, counting, file, sorted(api.actions.repositories)), arrive())
     assert read.jobs
     assert (read.left_out, read.errors) == (0, [])
     await counting.count(after)
@@ -162,9 +164,9 @@ async def test_what_is_backfilled_and_delivered_before_meanwhile_or_after_counts
 
 async def test_a_second_backfill_finds_nothing_new(api: FakeGitHub, counting: Worker, tmp_path: Path) -> None:
     happened(api, made_past(3, 100))
-    await backfill(api, counting, past_file(tmp_path, "first"), sorted(api.repositories))
+    await backfill(api, counting, past_file(tmp_path, "first"), sorted(api.actions.repositories))
     again = past_file(tmp_path, "second")
-    read = await backfill(api, counting, again, sorted(api.repositories))
+    read = await backfill(api, counting, again, sorted(api.actions.repositories))
     assert read.runs
     assert again.path.read_text("utf-8") == "# EOF\n"
 
@@ -173,7 +175,7 @@ async def test_finished_work_of_the_past_shows_in_no_series_gauge_sum_by_hour_or
     api: FakeGitHub, counting: Worker, tmp_path: Path
 ) -> None:
     ended = time.time() - builders.START.timestamp() - 5  # so late that a delivery of it has an exemplar
-    api.knows(
+    api.actions.knows(
         [
             builders.run(1, status="completed", conclusion="success", updated=ended),
             builders.job(2, run_id=1, status="completed", conclusion="failure", started=9, completed=ended, runner=7),
@@ -191,7 +193,7 @@ async def test_finished_work_of_the_past_shows_in_no_series_gauge_sum_by_hour_or
 
 
 async def test_open_work_of_the_past_goes_into_the_gauges(api: FakeGitHub, counting: Worker, tmp_path: Path) -> None:
-    api.knows(
+    api.actions.knows(
         [
             builders.run(1, status="in_progress", updated=3),
             builders.job(2, run_id=1, status="completed", conclusion="success", started=9, completed=99, runner=7),
@@ -215,7 +217,7 @@ async def test_a_backfill_that_was_interrupted_goes_on_and_writes_the_same_file(
     monkeypatch.setattr("processor.recovery.backfill.SAVED_EVERY", 2)
     history = made_past(4, 200)
     happened(api, history)
-    names = sorted(api.repositories)
+    names = sorted(api.actions.repositories)
 
     def interrupt(read: Backfilled) -> None:
         if read.runs == 3:
@@ -228,7 +230,7 @@ async def test_a_backfill_that_was_interrupted_goes_on_and_writes_the_same_file(
     assert not file.path.exists()
     asked = api.requests["GET jobs"]
     read = await backfill(api, counting, file, names)
-    assert len({name for name, _ in api.runs}) > read.runs, "it began from the start again"
+    assert len({name for name, _ in api.actions.runs}) > read.runs, "it began from the start again"
     assert api.requests["GET jobs"] > asked
     values = last_values(file.path)
     async with counting.store.connection() as connection:
@@ -242,9 +244,9 @@ async def test_a_backfill_that_was_interrupted_goes_on_and_writes_the_same_file(
 async def test_a_full_window_is_halved_until_every_run_is_listed(
     api: FakeGitHub, counting: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api.most_results = 4
+    api.actions.most_results = 4
     monkeypatch.setattr("processor.recovery.backfill.MOST_RESULTS", 4)
-    api.knows(
+    api.actions.knows(
         builders.run(n, status="completed", conclusion="success", created=n * n, updated=n * n + 60) for n in range(20)
     )
     file = past_file(tmp_path)
@@ -257,7 +259,7 @@ async def test_a_repository_that_the_token_may_not_read_is_reported_and_the_othe
 ) -> None:
     for name in ("acme/gears", "acme/cogs"):
         repo = builders.repository(name)
-        api.knows([builders.run(len(name), status="completed", conclusion="success", updated=9, repo=repo)])
+        api.actions.knows([builders.run(len(name), status="completed", conclusion="success", updated=9, repo=repo)])
     api.forbidden = {"/repos/acme/cogs"}
     read = await backfill(api, counting, past_file(tmp_path), ["acme/cogs", "acme/gears"])
     assert read.runs == 1
@@ -267,7 +269,7 @@ async def test_a_repository_that_the_token_may_not_read_is_reported_and_the_othe
 async def test_an_answer_that_is_no_list_of_runs_is_no_past_without_runs(
     api: FakeGitHub, counting: Worker, tmp_path: Path
 ) -> None:
-    api.knows([builders.run(1, status="completed", conclusion="success", updated=9)])
+    api.actions.knows([builders.run(1, status="completed", conclusion="success", updated=9)])
     proxied = [b'{"id": 1, "full_name": "acme/gears"}', b'{"workflows": []}', b'{"environments": []}', b"[]"]
     api.proxied.extend((200, body, {"Content-Type": "application/json"}) for body in [b"{}", *proxied])
     file = past_file(tmp_path)
@@ -281,14 +283,14 @@ async def test_the_time_before_an_approval_is_not_time_in_the_queue(
     api: FakeGitHub, counting: Worker, tmp_path: Path, *, forbidden: bool, known: int
 ) -> None:
     done: dict[str, Any] = {"status": "completed", "conclusion": "success", "started": 3600, "completed": 3700}
-    api.knows(
+    api.actions.knows(
         [
             builders.run(1, status="completed", conclusion="success", updated=3700),
             builders.job(2, run_id=1, runner=7, gate=3590, **done),
             builders.job(3, run_id=1, runner=8, **done),
         ]
     )
-    api.environments = [{"id": 1, "name": "production", "protection_rules": [{"id": 1, "type": "wait_timer"}]}]
+    api.actions.environments = [{"id": 1, "name": "production", "protection_rules": [{"id": 1, "type": "wait_timer"}]}]
     api.forbidden = {"/check-runs"} if forbidden else set()
     file = past_file(tmp_path)
     read = await backfill(api, counting, file, ["acme/gears"])
@@ -304,7 +306,7 @@ async def test_the_repositories_of_the_hooks_are_read(
 ) -> None:
     for place, name in enumerate(["acme/gears", "acme/cogs", "other/axles"], 1):
         repo = builders.repository(name)
-        api.knows([builders.run(place, status="completed", conclusion="success", updated=9, repo=repo)])
+        api.actions.knows([builders.run(place, status="completed", conclusion="success", updated=9, repo=repo)])
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -315,7 +317,7 @@ async def test_the_repositories_of_the_hooks_are_read(
 
 
 async def test_series_above_the_limit_are_added_up(api: FakeGitHub, counting: Worker, tmp_path: Path) -> None:
-    api.knows(
+    api.actions.knows(
         builders.run(n, status="completed", conclusion="success", updated=90 + n, workflow=f"build {n}")
         for n in range(5)
     )
@@ -336,7 +338,7 @@ async def test_prometheus_reads_the_blocks_and_its_increases_are_the_truth(
         happened(api, history)
     file = past_file(tmp_path)
     async with fresh_database(postgres_url) as url, worker(url, branches=DEFAULT_BRANCHES, home=HOST) as counting:
-        await backfill(api, counting, file, sorted(api.repositories))
+        await backfill(api, counting, file, sorted(api.actions.repositories))
         live = counters(await counting.figures())  # what was open, such as the second attempt of a run
     truth = summed(*(counters(history.truth.settled) for history in several))
     async with PrometheusServer("scrape_configs: []\n", past=file.path.read_text("utf-8")) as prometheus:

@@ -35,7 +35,7 @@ async def counting(store_url: str) -> AsyncIterator[Worker]:
 async def api() -> AsyncIterator[FakeGitHub]:
     """Give GitHub's API; it knows one run, which is done."""
     async with FakeGitHub() as server:
-        server.knows([builders.run(1, status="completed", conclusion="success", updated=90)])
+        server.actions.knows([builders.run(1, status="completed", conclusion="success", updated=90)])
         yield server
 
 
@@ -97,8 +97,8 @@ async def test_an_answer_without_an_end_is_not_kept_in_memory(api: FakeGitHub, m
 
 async def test_no_credential_goes_to_another_host_that_an_answer_names(api: FakeGitHub, counting: Worker) -> None:
     async with FakeGitHub() as other:
-        api.failed(pushes(1)[0], NOW - 60)
-        api.next_page = f"{other.url}/repos/acme/gears/hooks/1234/deliveries?cursor=1"
+        api.deliveries.failed(pushes(1)[0], NOW - 60)
+        api.deliveries.next_page = f"{other.url}/repos/acme/gears/hooks/1234/deliveries?cursor=1"
         async with recovery(api, counting) as work:
             [outcome] = await work.redeliver()
         assert outcome.error is not None
@@ -120,7 +120,7 @@ async def test_no_webhook_secret_goes_to_another_host_that_an_answer_names(api: 
         api.proxied.append((307, b"", {"Location": f"{other.url}/repos/acme/gears/hooks"}))
         with pytest.raises(GitHubError, match="hooks: GitHub answers 307"):
             await github.post(creation)
-        assert (other.requests, other.hooks) == ({}, {})
+        assert (other.requests, other.hooks.by_scope) == ({}, {})
 
 
 async def test_a_failure_that_github_dates_in_the_future_does_not_hide_the_failures_until_then(
@@ -128,10 +128,10 @@ async def test_a_failure_that_github_dates_in_the_future_does_not_hide_the_failu
 ) -> None:
     now = time.time()
     early, late = pushes(2)
-    api.failed(early, now + 40 * 86_400)
+    api.deliveries.failed(early, now + 40 * 86_400)
     async with recovery(api, counting) as work:
         assert [outcome.recovered for outcome in await work.redeliver()] == [1]
-        api.failed(late, now)
+        api.deliveries.failed(late, now)
         assert [outcome.recovered for outcome in await work.redeliver()] == [1]
 
 
@@ -140,7 +140,7 @@ async def test_a_delivery_that_cannot_be_encoded_is_lost_and_the_others_are_reco
 ) -> None:
     missed = [*pushes(2), Delivery(str(UUID(int=77)), "push", rb'{"ref": "\ud800"}', 0)]
     for delivery in missed:
-        api.failed(delivery, NOW - 60)
+        api.deliveries.failed(delivery, NOW - 60)
     queue = Queue(counting)
     async with recovery(api, counting, queue) as work:
         [outcome] = await work.redeliver()

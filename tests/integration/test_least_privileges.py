@@ -151,7 +151,7 @@ async def test_the_rights_in_rabbitmq_allow_to_count_to_recover_and_to_replay_de
     urls = {user: await as_user(rabbit, user, rights) for user, rights in RIGHTS.items()}
     lost = builders.delivery(builders.push())
     async with FakeGitHub() as api, GitHub() as github:
-        api.failed(lost, time.time())
+        api.deliveries.failed(lost, time.time())
         recovery = {"GITHUB_API_URL": api.url, "GITHUB_TOKEN": TOKEN, "GITHUB_HOOKS": HOOK}
         receiver = launcher.start("ingest", AMQP_URL=urls["ingest"], WEBHOOK_SECRET=SECRET)
         processor = launcher.start("processor", AMQP_URL=urls["processor"], DATABASE_URL=database_url, **recovery)

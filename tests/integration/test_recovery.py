@@ -91,7 +91,7 @@ async def counting(store_url: str) -> AsyncIterator[Worker]:
 async def api() -> AsyncIterator[FakeGitHub]:
     """Give GitHub's API; it knows one run, which is done."""
     async with FakeGitHub() as server:
-        server.knows([builders.run(1, status="completed", conclusion="success", updated=90)])
+        server.actions.knows([builders.run(1, status="completed", conclusion="success", updated=90)])
         yield server
 
 
@@ -145,7 +145,7 @@ async def test_an_answer_that_has_not_changed_costs_nothing_and_one_that_has_is_
         used = api.used
         assert await github.get(RUN) == first
         assert api.used == used
-        api.runs[1, 1] = {**first, "conclusion": "failure"}
+        api.actions.runs[1, 1] = {**first, "conclusion": "failure"}
         assert (await github.get(RUN))["conclusion"] == "failure"
         assert api.used == used + 1
 
@@ -172,7 +172,7 @@ async def test_the_budget_is_never_exceeded_and_what_is_left_comes_after_the_res
 
     api.limit = 100
     asked = [Request("run", f"/repos/acme/gears/actions/runs/{n}/attempts/1", "acme/gears", "") for n in range(25)]
-    api.runs |= {(n, 1): {"id": n} for n in range(25)}
+    api.actions.runs |= {(n, 1): {"id": n} for n in range(25)}
     async with client(api, Hours(), github_api_budget=0.2) as github:
         answers = await asyncio.gather(*map(github.get, asked))
     assert [answer["id"] for answer in answers] == list(range(25))
@@ -185,7 +185,7 @@ async def test_what_has_not_changed_costs_nothing_of_the_limit(api: FakeGitHub) 
         used = api.used
         assert await github.get(RUN) == first
         assert api.used == used
-        api.knows([builders.run(1, status="completed", conclusion="failure", updated=99)])
+        api.actions.knows([builders.run(1, status="completed", conclusion="failure", updated=99)])
         assert (await github.get(RUN))["conclusion"] == "failure"
 
 
@@ -217,13 +217,13 @@ async def test_an_app_uses_one_token_for_an_account_and_replaces_it_early_or_whe
     async with client(api, clock, **app) as github:
         await github.get(RUN)
         await github.get(RUN)
-        assert api.minted == 1
-        api.tokens = {"revoked"}  # midway
+        assert api.apps.minted == 1
+        api.apps.tokens = {"revoked"}  # midway
         await github.get(RUN)
-        assert api.minted == 2
+        assert api.apps.minted == 2
         clock.now += 3600 - 200
         await github.get(RUN)
-        assert api.minted == 3
+        assert api.apps.minted == 3
         assert api.requests["POST access_tokens"] == 3
 
 
@@ -247,15 +247,15 @@ async def test_what_failed_is_counted_once_and_the_next_time_begins_where_this_o
     one, tried_again, counted_already, other = pushes(4)
     await counting.count([counted_already])
     for at, delivery in enumerate((one, tried_again, counted_already, tried_again)):
-        api.failed(delivery, NOW - 800 + at)
-    api.failed(builders.delivery({"zen": "x"}, event="ping"), NOW - 800)
+        api.deliveries.failed(delivery, NOW - 800 + at)
+    api.deliveries.failed(builders.delivery({"zen": "x"}, event="ping"), NOW - 800)
     async with recovery(api, counting) as recovering:
         (looked,) = await recovering.redeliver(dry_run=True)
         assert (looked.failed, len(looked.missing), looked.recovered) == (4, 2, 0)
         (done,) = await recovering.redeliver()
         assert (done.recovered, done.error) == (2, None)
         assert figures.total(await counting.figures(), "promgithub_push_total") == 3
-        api.failed(other, NOW - 100)
+        api.deliveries.failed(other, NOW - 100)
         (again,) = await recovering.redeliver()
         assert (again.failed, again.recovered) == (5, 1)  # what was nearly at the same time is looked at again
         (last,) = await recovering.redeliver()
@@ -267,8 +267,8 @@ async def test_what_failed_is_counted_once_and_the_next_time_begins_where_this_o
 
 async def test_what_is_recovered_has_the_host_that_its_webhook_says(counting: Worker, api: FakeGitHub) -> None:
     without_the_header, with_the_header = pushes(2)
-    api.failed(without_the_header, NOW)
-    api.failed(replace(with_the_header, host="ghes.example.com"), NOW + 1)
+    api.deliveries.failed(without_the_header, NOW)
+    api.deliveries.failed(replace(with_the_header, host="ghes.example.com"), NOW + 1)
     await count_long_ago(counting, builders.run(1, status="in_progress"))
     queue = Queue(counting)
     async with recovery(api, counting, queue) as recovering:
@@ -279,9 +279,9 @@ async def test_what_is_recovered_has_the_host_that_its_webhook_says(counting: Wo
 
 async def test_what_cannot_be_fetched_or_kept_does_not_hold_up_the_rest(counting: Worker, api: FakeGitHub) -> None:
     gone, large, fine = pushes(3)
-    del api.details[api.failed(gone, NOW)]
-    api.failed(Delivery(large.id, "push", b"{}", 0), NOW + 1)
-    api.failed(fine, NOW + 2)
+    del api.deliveries.details[api.deliveries.failed(gone, NOW)]
+    api.deliveries.failed(Delivery(large.id, "push", b"{}", 0), NOW + 1)
+    api.deliveries.failed(fine, NOW + 2)
     async with recovery(api, counting) as recovering:
         (done,) = await recovering.redeliver()
     assert (done.recovered, done.lost) == (1, 2)
@@ -290,7 +290,7 @@ async def test_what_cannot_be_fetched_or_kept_does_not_hold_up_the_rest(counting
 async def test_what_github_itself_stumbles_over_is_left_for_later_and_the_rest_is_done(
     counting: Worker, api: FakeGitHub
 ) -> None:
-    numbers = [api.failed(delivery, NOW + 700 * place) for place, delivery in enumerate(pushes(3))]
+    numbers = [api.deliveries.failed(delivery, NOW + 700 * place) for place, delivery in enumerate(pushes(3))]
     api.broken.add(f"/{numbers[0]}")
     async with recovery(api, counting) as recovering:
         (first,) = await recovering.redeliver()
@@ -307,7 +307,7 @@ async def test_what_github_itself_stumbles_over_is_left_for_later_and_the_rest_i
 
 async def test_a_run_for_which_github_fails_does_not_delay_the_others(counting: Worker, api: FakeGitHub) -> None:
     await count_long_ago(counting, *(builders.run(number, status="in_progress") for number in (1, 2)))
-    api.knows([builders.run(2, status="completed", conclusion="success", updated=90)])
+    api.actions.knows([builders.run(2, status="completed", conclusion="success", updated=90)])
     api.broken.add("/runs/1/attempts/1")
     async with recovery(api, counting) as recovering:
         with pytest.raises(GitHubUnavailable):
@@ -316,21 +316,21 @@ async def test_a_run_for_which_github_fails_does_not_delay_the_others(counting: 
 
 
 async def test_github_is_asked_to_deliver_once_more_instead(counting: Worker, api: FakeGitHub) -> None:
-    number = api.failed(pushes(1)[0], NOW)
+    number = api.deliveries.failed(pushes(1)[0], NOW)
     async with recovery(api, counting) as recovering:
         await recovering.redeliver(via_github=True)
-    assert api.redelivered == [number]
+    assert api.deliveries.redelivered == [number]
     assert figures.total(await counting.figures(), "promgithub_push_total") == 0
 
 
 async def test_the_hook_of_an_app_is_asked_about_as_the_app_itself(
     counting: Worker, api: FakeGitHub, app_key: str
 ) -> None:
-    api.failed(pushes(1)[0], NOW)
+    api.deliveries.failed(pushes(1)[0], NOW)
     app: dict[str, Any] = {"github_token": None, "github_app_id": "Iv1.abc", "github_app_key": app_key}
     async with recovery(api, counting, github_hooks="app", **app) as recovering:
         (done,) = await recovering.redeliver()
-    assert (done.recovered, done.error, api.minted) == (1, None, 0)
+    assert (done.recovered, done.error, api.apps.minted) == (1, None, 0)
     assert {path.split("/")[1] for path in api.asked} == {"app"}
 
 
@@ -338,7 +338,7 @@ async def test_a_hook_that_may_not_be_seen_is_named_and_the_others_are_recovered
     counting: Worker, api: FakeGitHub
 ) -> None:
     api.forbidden.add("/orgs/acme/hooks/5/")
-    api.failed(pushes(1)[0], NOW)
+    api.deliveries.failed(pushes(1)[0], NOW)
     async with recovery(api, counting, github_hooks=f"acme/5, {HOOK}") as recovering:
         refused, done = await recovering.redeliver()
     assert "/orgs/acme/hooks/5/" in str(refused.error)
@@ -351,7 +351,7 @@ async def test_ten_thousand_failures_through_a_crash_in_the_middle_are_fetched_o
 ) -> None:
     deliveries = pushes(9000)
     for place, delivery in enumerate(deliveries + deliveries[:1000]):
-        api.failed(delivery, NOW + place // 100)
+        api.deliveries.failed(delivery, NOW + place // 100)
     api.limit = 50_000
     async with worker(f"sqlite:///{tmp_path}/promgithub.db") as counting:
         await counting.count(deliveries[1000:8000])  # which came in by another hook
@@ -398,7 +398,7 @@ async def test_github_is_asked_about_what_has_been_open_for_long_and_only_that(
 ) -> None:
     await count_long_ago(counting, builders.run(1, status="in_progress"), builders.job(), builders.job(2))
     await counting.count([builders.delivery(builders.job(3))])
-    api.knows([DONE_JOB, builders.job(2)])
+    api.actions.knows([DONE_JOB, builders.job(2)])
     async with recovery(api, counting) as recovering:
         first, second = await recovering.reconcile(), await recovering.reconcile()
     assert (first.asked, first.corrected, first.deleted.total()) == (3, 2, 0)
@@ -413,7 +413,7 @@ async def test_github_is_asked_about_what_has_been_open_for_long_and_only_that(
 
 async def test_a_dry_run_names_what_would_change_and_changes_no_figure(counting: Worker, api: FakeGitHub) -> None:
     await count_long_ago(counting, builders.run(9, status="in_progress"), builders.job(7, run_id=9), builders.job())
-    api.knows([DONE_JOB])
+    api.actions.knows([DONE_JOB])
     before = await counting.figures()
     async with recovery(api, counting) as recovering:
         dry = await recovering.reconcile(dry_run=True)
@@ -438,7 +438,7 @@ async def test_rows_that_cannot_be_read_do_not_hold_up_the_others(
         for table in ("runs", "jobs"):
             await connection.execute(text(f"UPDATE {table} SET state = '[1]'"))  # noqa: S608
     await count_long_ago(counting, builders.run(1, status="in_progress"), builders.job())
-    api.knows([DONE_JOB])
+    api.actions.knows([DONE_JOB])
     async with recovery(api, counting) as recovering:
         done, again = await recovering.reconcile(), await recovering.reconcile()
     assert (done.asked, done.corrected) == (2, 2)
@@ -447,7 +447,7 @@ async def test_rows_that_cannot_be_read_do_not_hold_up_the_others(
 
 async def test_the_true_event_that_comes_later_changes_nothing(counting: Worker, api: FakeGitHub) -> None:
     await count_long_ago(counting, builders.job())
-    api.knows([DONE_JOB])
+    api.actions.knows([DONE_JOB])
     async with recovery(api, counting) as recovering:
         await recovering.reconcile()
     before = await counting.figures()
@@ -460,7 +460,7 @@ async def test_what_github_knows_no_more_is_closed_and_the_true_event_still_wins
     counting: Worker, api: FakeGitHub
 ) -> None:
     await count_long_ago(counting, builders.run(9, status="in_progress"), builders.job(7, run_id=9))
-    api.repositories["acme/gears"] = builders.repository()
+    api.actions.repositories["acme/gears"] = builders.repository()
     async with recovery(api, counting) as recovering:
         corrections = await recovering.reconcile()
     assert corrections.deleted == {"run": 1, "job": 1}
@@ -478,10 +478,10 @@ async def test_nothing_is_closed_in_a_repository_that_the_token_may_not_read(
 ) -> None:
     await count_long_ago(counting, builders.run(9, status="in_progress"), builders.job(7, run_id=9))
     if hidden == "the repository":
-        del api.repositories["acme/gears"]
+        del api.actions.repositories["acme/gears"]
     else:
         api.forbidden.add(hidden)
-        api.repositories["acme/gears"] = builders.repository()
+        api.actions.repositories["acme/gears"] = builders.repository()
     async with recovery(api, counting) as recovering:
         corrections = await recovering.reconcile()
     assert corrections.deleted.total() == 0
@@ -494,7 +494,7 @@ async def test_a_job_that_github_wrongly_reports_as_running_is_closed_only_by_it
 ) -> None:
     zombie = builders.run(1, status="in_progress")
     await count_long_ago(counting, zombie)
-    api.knows([zombie])
+    api.actions.knows([zombie])
     chores = counting.chores()
     await counting.age(36 * 86_400)
     async with recovery(api, counting) as recovering:
@@ -508,7 +508,7 @@ async def test_a_job_that_github_wrongly_reports_as_running_is_closed_only_by_it
 
 async def test_after_a_crash_in_the_middle_those_not_asked_about_come_first(counting: Worker, api: FakeGitHub) -> None:
     await count_long_ago(counting, *(builders.run(number, status="in_progress") for number in (1, 2, 3)))
-    api.knows([builders.run(number, status="in_progress") for number in (2, 3)])
+    api.actions.knows([builders.run(number, status="in_progress") for number in (2, 3)])
     async with recovery(api, counting, Queue(counting, breaks_after=0)) as recovering:
         with pytest.raises(asyncio.CancelledError):
             await recovering.reconcile()
@@ -527,7 +527,7 @@ async def test_an_unavailable_broker_ends_the_recovery_and_keeps_finished_work(
         async def publish(self, _delivery: Delivery) -> None:
             raise BrokerUnavailable("away")
 
-    api.failed(pushes(1)[0], NOW)
+    api.deliveries.failed(pushes(1)[0], NOW)
     async with recovery(api, counting, Away(counting)) as recovering:
         with pytest.raises(BrokerUnavailable):
             await recovering.redeliver()

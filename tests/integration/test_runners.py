@@ -57,8 +57,8 @@ async def counting(tmp_path: Path) -> AsyncIterator[Worker]:
 async def api() -> AsyncIterator[FakeGitHub]:
     """Give GitHub's API; it knows an organisation with two runner groups, and no runner."""
     async with FakeGitHub() as server:
-        server.runners["acme"] = []
-        server.runner_groups["acme"] = [{"id": 1, "name": "Default"}, {"id": 7, "name": "builders"}]
+        server.actions.runners["acme"] = []
+        server.actions.runner_groups["acme"] = [{"id": 1, "name": "Default"}, {"id": 7, "name": "builders"}]
         yield server
 
 
@@ -111,7 +111,7 @@ def leader(counting: Worker, tmp_path: Path) -> Leader:
 
 
 async def test_runners_are_counted_by_class_group_and_state(api: FakeGitHub, leader: Leader) -> None:
-    api.runners["acme"] = [
+    api.actions.runners["acme"] = [
         builders.runner(1, "self-hosted", "Linux", "X64", busy=True, group=1),
         builders.runner(2, "self-hosted", "Linux", "X64", group=1),
         builders.runner(3, "self-hosted", "linux", "x64", group=7),
@@ -129,8 +129,8 @@ async def test_runners_are_counted_by_class_group_and_state(api: FakeGitHub, lea
 
 
 async def test_the_runners_of_organisations_and_repositories_add_up(api: FakeGitHub, leader: Leader) -> None:
-    api.runners["acme"] = [builders.runner(1, "self-hosted", "arm", group=1)]
-    api.runners["acme/gears"] = [builders.runner(1, "self-hosted", "arm", busy=True)]
+    api.actions.runners["acme"] = [builders.runner(1, "self-hosted", "arm", group=1)]
+    api.actions.runners["acme/gears"] = [builders.runner(1, "self-hosted", "arm", busy=True)]
     assert await leader.asked(api, "org:acme, repo:acme/gears, org:ACME, repo:acme/gears") == {
         ("arm", "Default"): (1, 1, 0)
     }
@@ -139,37 +139,37 @@ async def test_the_runners_of_organisations_and_repositories_add_up(api: FakeGit
 async def test_every_page_of_a_list_counts_and_a_runner_on_two_pages_counts_once(
     api: FakeGitHub, leader: Leader
 ) -> None:
-    api.runners["acme"] = [builders.runner(n, "self-hosted", "arm", group=1) for n in (*range(1, 250), 99)]
-    api.runner_groups["acme"] = [{"id": n, "name": f"group {n}"} for n in range(200, 0, -1)]
+    api.actions.runners["acme"] = [builders.runner(n, "self-hosted", "arm", group=1) for n in (*range(1, 250), 99)]
+    api.actions.runner_groups["acme"] = [{"id": n, "name": f"group {n}"} for n in range(200, 0, -1)]
     assert await leader.asked(api) == {("arm", "group 1"): (0, 249, 0)}
     assert api.requests["GET runners"] == 3
 
 
 async def test_a_list_without_an_end_is_refused_and_not_counted_in_part(api: FakeGitHub, leader: Leader) -> None:
-    api.runners["acme"] = [builders.runner(n, "self-hosted", group=1) for n in range(MOST_PAGES * 100 + 1)]
+    api.actions.runners["acme"] = [builders.runner(n, "self-hosted", group=1) for n in range(MOST_PAGES * 100 + 1)]
     with pytest.raises(GitHubUnavailable, match=f"/orgs/acme/.* over {MOST_PAGES} pages"):
         await leader.asked(api)
     assert await leader.shown() == {}
 
 
 async def test_runners_that_are_gone_leave_no_series(api: FakeGitHub, leader: Leader) -> None:
-    api.runners["acme"] = [builders.runner(1, "self-hosted", "once-1", group=1)]
+    api.actions.runners["acme"] = [builders.runner(1, "self-hosted", "once-1", group=1)]
     assert await leader.asked(api) == {("once-1", "Default"): (0, 1, 0)}
-    api.runners["acme"] = [builders.runner(2, "self-hosted", "once-2", busy=True, group=1)]
+    api.actions.runners["acme"] = [builders.runner(2, "self-hosted", "once-2", busy=True, group=1)]
     assert await leader.asked(api) == {("once-2", "Default"): (1, 0, 0)}
-    api.runners["acme"] = []
+    api.actions.runners["acme"] = []
     assert await leader.asked(api) == {}
 
 
 async def test_a_list_that_has_not_changed_costs_nothing_of_the_limit(api: FakeGitHub, leader: Leader) -> None:
-    api.runners["acme"] = [builders.runner(n, "self-hosted", "arm", group=1) for n in range(150)]
+    api.actions.runners["acme"] = [builders.runner(n, "self-hosted", "arm", group=1) for n in range(150)]
     async with leader.asking(api) as ask:
         await leader.gauge.update(ask)
         used = api.used
         await leader.gauge.update(ask)
         assert api.used == used
         assert await leader.shown() == {("arm", "Default"): (0, 150, 0)}
-        api.runners["acme"][149]["busy"] = True
+        api.actions.runners["acme"][149]["busy"] = True
         await leader.gauge.update(ask)
         assert api.used == used + 1
     assert await leader.shown() == {("arm", "Default"): (1, 149, 0)}
@@ -180,10 +180,12 @@ async def test_after_failures_the_last_full_answer_is_shown_for_five_minutes_and
     api: FakeGitHub, leader: Leader, failing: str
 ) -> None:
     both = "org:acme,repo:acme/gears"
-    api.runners["acme"] = api.runners["acme/gears"] = [builders.runner(1, "self-hosted", "arm", group=1)]
+    api.actions.runners["acme"] = api.actions.runners["acme/gears"] = [
+        builders.runner(1, "self-hosted", "arm", group=1)
+    ]
     assert await leader.asked(api, both) == {("arm", "Default"): (0, 2, 0)}
     api.broken.add(failing)
-    api.runners["acme"] = []
+    api.actions.runners["acme"] = []
     leader.elapsed.now += VALID
     with pytest.raises(GitHubUnavailable, match=re.escape(failing)):
         await leader.asked(api, both)
@@ -195,7 +197,7 @@ async def test_after_failures_the_last_full_answer_is_shown_for_five_minutes_and
 
 
 async def test_a_processor_without_the_lease_neither_shows_nor_asks(api: FakeGitHub, leader: Leader) -> None:
-    api.runners["acme"] = [builders.runner(1, "self-hosted", "arm", group=1)]
+    api.actions.runners["acme"] = [builders.runner(1, "self-hosted", "arm", group=1)]
     assert await leader.asked(api) != {}
     leader.lease.mine = False
     assert await leader.shown() == {}
@@ -218,8 +220,8 @@ async def test_a_missing_permission_names_the_one_that_is_needed(
 
 
 async def test_an_organisation_without_a_list_of_groups_has_unknown_groups(api: FakeGitHub, leader: Leader) -> None:
-    api.runners["acme"] = [builders.runner(1, "self-hosted", "arm", group=1)]
-    del api.runner_groups["acme"]
+    api.actions.runners["acme"] = [builders.runner(1, "self-hosted", "arm", group=1)]
+    del api.actions.runner_groups["acme"]
     assert await leader.asked(api) == {("arm", "unknown"): (0, 1, 0)}
 
 
@@ -229,7 +231,7 @@ async def test_an_organisation_without_a_list_of_groups_has_unknown_groups(api: 
 async def test_an_answer_of_another_form_is_an_error_and_not_an_empty_list(
     api: FakeGitHub, leader: Leader, body: bytes
 ) -> None:
-    api.runners["acme"] = [builders.runner(1, "self-hosted", "arm", group=1)]
+    api.actions.runners["acme"] = [builders.runner(1, "self-hosted", "arm", group=1)]
     async with leader.asking(api) as ask:
         await leader.gauge.update(ask)
         api.proxied.append((200, body, {"Content-Type": "application/json; charset=utf-8"}))
@@ -239,7 +241,7 @@ async def test_an_answer_of_another_form_is_an_error_and_not_an_empty_list(
 
 
 async def test_labels_beyond_the_maximum_of_series_are_counted_together(api: FakeGitHub, leader: Leader) -> None:
-    api.runners["acme"] = [builders.runner(n, "self-hosted", f"l{n}", busy=n == 4, group=1) for n in range(5)]
+    api.actions.runners["acme"] = [builders.runner(n, "self-hosted", f"l{n}", busy=n == 4, group=1) for n in range(5)]
     assert await leader.asked(api, max_series=7) == {
         ("l0", "Default"): (0, 1, 0),
         ("l1", "Default"): (0, 1, 0),

@@ -32,8 +32,10 @@ async def test_a_killed_backfill_goes_on_and_every_run_counts_once_before_and_af
     api: FakeGitHub, launcher: Launcher, github: GitHub, tmp_path: Path
 ) -> None:
     history = Historian(8, START.timestamp()).history(200)
-    api.knows(msgspec.json.decode(one.body) for one in history.deliveries)
-    api.environments = [{"id": 1, "name": "production", "protection_rules": [{"id": 1, "type": "required_reviewers"}]}]
+    api.actions.knows(msgspec.json.decode(one.body) for one in history.deliveries)
+    api.actions.environments = [
+        {"id": 1, "name": "production", "protection_rules": [{"id": 1, "type": "required_reviewers"}]}
+    ]
     api.limit = 30  # less than the backfill needs: it has to wait for the next hour
     data, file = str(tmp_path / "data"), tmp_path / "past.txt"
     standalone = launcher.start("standalone", "--data-dir", data, WEBHOOK_SECRET=SECRET, GITHUB_HOST=HOST, GRACE="2s")
@@ -44,7 +46,7 @@ async def test_a_killed_backfill_goes_on_and_every_run_counts_once_before_and_af
     def backfill() -> Process:
         reached = {"GITHUB_API_URL": api.url, "GITHUB_TOKEN": TOKEN}
         arguments = ("--since", "7d", "--output", str(file), "--data-dir", data)
-        return launcher.start("backfill", *sorted(api.repositories), *arguments, **reached)
+        return launcher.start("backfill", *sorted(api.actions.repositories), *arguments, **reached)
 
     first = backfill()
     await first.says("the budget for GitHub's API is used up")

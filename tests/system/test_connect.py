@@ -80,11 +80,11 @@ async def test_one_click_registers_an_app_whose_deliveries_are_counted(
         assert all(one.startswith(api.url) for one in tab.foreign)
     assert await connecting.ended(20) == 0
 
-    app = api.app
+    app = api.apps.app
     assert app is not None
     assert app["permissions"] == {"actions": "read", "contents": "read", "metadata": "read", "pull_requests": "read"}
     assert app["events"] == sorted(COUNTED)
-    assert api.app_hook["url"] == URL
+    assert api.apps.hook["url"] == URL
     assert f"Install the App and choose its repositories:  {api.url}/apps/promgithub-acme/" in connecting.log
     files = {file.name: file for file in directory.iterdir()}
     assert sorted(files) == ["github-app.pem", "promgithub.env", "webhook-secret"]
@@ -97,7 +97,7 @@ async def test_one_click_registers_an_app_whose_deliveries_are_counted(
     await standalone.ready()
     delivery = builders.delivery(builders.push(1), builders.guid(1))
     assert await github.send(standalone, delivery, secret=app["webhook_secret"]) == 202
-    api.succeeded(delivery, time.time())
+    api.deliveries.succeeded(delivery, time.time())
     script = f"set -a; . {shlex.quote(str(files['promgithub.env']))}; set +a; {PROMGITHUB} hooks check app"
     done = await asyncio.to_thread(subprocess.run, ["sh", "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -67,15 +67,15 @@ async def test_a_hook_is_created_once_and_answers_a_ping_and_all_is_well(api: Fa
     (made, advice), _ = await hooks(api, "create", "repo:acme/gears", "--url", url)
     assert made.startswith(f"{HOOK}: created")
     assert advice.endswith(f"PROMGITHUB_GITHUB_HOOKS={HOOK}")
-    (created,) = api.hooks[GEARS]
+    (created,) = api.hooks.by_scope[GEARS]
     assert sorted(created["events"]) == sorted(COUNTED)
     assert created["active"]
     assert created["config"] == {"url": url, "content_type": "json", "insecure_ssl": "0", "secret": "********"}
-    assert api.secrets[5000] == SECRET
+    assert api.hooks.secrets[5000] == SECRET
 
     (again, _), _ = await hooks(api, "create", "repo:acme/gears", "--url", f"{url}/")
     assert again.startswith(f"{HOOK}: a hook with this URL exists")
-    assert len(api.hooks[GEARS]) == 1
+    assert len(api.hooks.by_scope[GEARS]) == 1
 
     (answer,), _ = await hooks(api, "ping", HOOK)
     assert answer.startswith(f"{HOOK}: the receiver accepted the ping at ")
@@ -87,8 +87,8 @@ async def test_a_hook_is_created_once_and_answers_a_ping_and_all_is_well(api: Fa
 
 
 async def test_the_list_has_the_names_for_the_setting_and_hides_what_may_be_secret(api: FakeGitHub) -> None:
-    api.has_hook(GEARS, config=GOOD)
-    api.has_hook("acme", config={"url": "https://user:pass@other.example.com/x?token=abc"}, active=False)
+    api.hooks.add(GEARS, config=GOOD)
+    api.hooks.add("acme", config={"url": "https://user:pass@other.example.com/x?token=abc"}, active=False)
     (_, one, other), _ = await hooks(api, "list", "repo:acme/gears", "org:acme")
     assert one.split("\t") == [HOOK, "yes", "json", "push", URL]
     assert other.split("\t") == ["acme/5001", "no", "form", "push", "https://other.example.com/x"]
@@ -98,17 +98,17 @@ async def test_the_list_has_the_names_for_the_setting_and_hides_what_may_be_secr
 async def test_the_last_of_several_secrets_is_the_one_for_github(api: FakeGitHub, tmp_path: Path) -> None:
     file = tmp_path / "secrets"
     file.write_text("old\nnew\n")
-    api.silent = True
+    api.hooks.silent = True
     await hooks(api, "create", "org:acme", "--url", URL, WEBHOOK_SECRET="", WEBHOOK_SECRET_FILE=str(file))
-    assert api.secrets[5000] == "new"
+    assert api.hooks.secrets[5000] == "new"
 
 
 async def test_everything_that_is_wrong_is_named_with_what_to_do(api: FakeGitHub) -> None:
     config = {"url": "https://elsewhere.example.com/hook", "content_type": "form", "insecure_ssl": "1"}
-    api.has_hook(GEARS, config=config, active=False, events=["push", "workflow_job"])
-    api.succeeded(delivery(1), time.time() - 50)
-    api.failed(delivery(2), 1_780_000_000, 503)
-    api.failed(delivery(3, "ping"), 1_780_000_005, 401)
+    api.hooks.add(GEARS, config=config, active=False, events=["push", "workflow_job"])
+    api.deliveries.succeeded(delivery(1), time.time() - 50)
+    api.deliveries.failed(delivery(2), 1_780_000_000, 503)
+    api.deliveries.failed(delivery(3, "ping"), 1_780_000_005, 401)
     found, _ = await hooks(api, "check", HOOK, "--url", URL, status=1)
     missing = ", ".join(sorted(COUNTED - {"push", "workflow_job"}))
     begins = [
@@ -128,25 +128,25 @@ async def test_everything_that_is_wrong_is_named_with_what_to_do(api: FakeGitHub
 
 async def test_a_secret_that_differs_is_known_by_the_answer(api: FakeGitHub, receiver: Process) -> None:
     good = {"config": GOOD | {"url": f"{receiver.service_url}/webhook", "secret": "another"}, "events": [*COUNTED]}
-    api.has_hook(GEARS, **good)
+    api.hooks.add(GEARS, **good)
     (answer,), _ = await hooks(api, "ping", HOOK, status=1)
     assert ' was answered with 401 ({"error":' in answer
     assert answer.endswith("; enter the secret of PROMGITHUB_WEBHOOK_SECRET in GitHub")
     found, _ = await hooks(api, "check", HOOK, status=1)
     assert found[0].startswith(f"{HOOK}: the secret differs: the receiver answered 401 to the newest delivery (ping at")
-    api.attempts.clear()  # after some days GitHub still has the answer
+    api.deliveries.attempts.clear()  # after some days GitHub still has the answer
     found, _ = await hooks(api, "check", HOOK, status=1)
     assert found[0].startswith(f"{HOOK}: the secret differs: the receiver answered 401 to the last delivery")
 
 
 async def test_a_ping_that_nobody_answers_ends_after_the_wait(api: FakeGitHub) -> None:
-    api.has_hook(GEARS, config=GOOD)
-    api.succeeded(delivery(1, "ping"), time.time())  # an earlier one
-    api.silent = True
+    api.hooks.add(GEARS, config=GOOD)
+    api.deliveries.succeeded(delivery(1, "ping"), time.time())  # an earlier one
+    api.hooks.silent = True
     _, (error,) = await hooks(api, "ping", HOOK, "--wait", "1.5", status=1)
     assert error.startswith(f"promgithub: {HOOK}: GitHub lists no answer to the ping after 1.5 s")
-    api.silent = False
-    api.hooks[GEARS][0]["config"]["url"] = "http://127.0.0.1:1/webhook"
+    api.hooks.silent = False
+    api.hooks.by_scope[GEARS][0]["config"]["url"] = "http://127.0.0.1:1/webhook"
     (answer,), _ = await hooks(api, "ping", HOOK, status=1)
     assert "answered with 502 (failed to connect to host); check that the host of the payload URL is public" in answer
 
@@ -160,7 +160,7 @@ async def test_a_ping_that_nobody_answers_ends_after_the_wait(api: FakeGitHub) -
     ],
 )
 async def test_a_missing_permission_is_named(api: FakeGitHub, arguments: tuple[str, ...], permission: str) -> None:
-    api.has_hook(GEARS, config=GOOD)
+    api.hooks.add(GEARS, config=GOOD)
     api.forbidden |= {"/hooks", "/5000"}
     _, (error,) = await hooks(api, *arguments, status=1)
     assert f"needs {permission}" in error
@@ -180,7 +180,7 @@ async def test_a_wrong_name_url_or_setting_is_said_before_github_is_asked(api: F
 
 
 async def test_one_hook_that_is_gone_does_not_hide_what_is_wrong_with_the_next(api: FakeGitHub) -> None:
-    api.has_hook(GEARS, config=GOOD)
+    api.hooks.add(GEARS, config=GOOD)
     found, (error,) = await hooks(api, "check", f"{GEARS}/7", HOOK, status=1)
     assert error.startswith("promgithub: /repos/acme/gears/hooks/7: GitHub answers 404")
     assert found[0].startswith(f"{HOOK}: events missing")

@@ -126,7 +126,7 @@ async def test_a_tenth_dropped_and_the_receiver_down_and_every_figure_is_true_ag
     chance = random.Random(31)  # noqa: S311 - a test that fails must fail again
     truth = Historian(31).history(280)
     never = never_attempted(truth, chance)
-    api.knows(map(told, truth.deliveries))
+    api.actions.knows(map(told, truth.deliveries))
     sent = [one for one in truth.deliveries if one.id not in never]
     dropped = {one.id for one in chance.sample(sent, len(sent) // 10)}
     down = {one.id for one in sent[100:140]}
@@ -141,9 +141,9 @@ async def test_a_tenth_dropped_and_the_receiver_down_and_every_figure_is_true_ag
     await form.receiver.ready()
     missed = [one for one in sent if one.id in dropped | down]
     for delivery in missed:
-        api.failed(delivery, time.time())
-    api.failed(missed[0], time.time())  # somebody had tried that one again
-    api.failed(arrived[0], time.time())  # and this one came in by another hook
+        api.deliveries.failed(delivery, time.time())
+    api.deliveries.failed(missed[0], time.time())  # somebody had tried that one again
+    api.deliveries.failed(arrived[0], time.time())  # and this one came in by another hook
 
     count, failed = len(missed), len(missed) + 2
     told_so = f"{HOOK}: {failed} failed attempts, {count} missing, {count} recovered"
@@ -161,9 +161,9 @@ async def test_a_processor_with_a_token_recovers_by_itself(
 ) -> None:
     push, open_job = builders.delivery(builders.push()), builders.job()
     done = builders.job(status="completed", conclusion="success", started=7, completed=67, runner=5)
-    api.failed(push, time.time())
-    api.failed(builders.delivery(open_job), time.time())
-    api.knows([done])
+    api.deliveries.failed(push, time.time())
+    api.deliveries.failed(builders.delivery(open_job), time.time())
+    api.actions.knows([done])
     settings = {"WEBHOOK_SECRET": SECRET} | reached(api)
     process = launcher.start("standalone", "--data-dir", str(tmp_path / "data"), **settings)
     await process.ready()

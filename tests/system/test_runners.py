@@ -29,8 +29,8 @@ async def shown(github: GitHub, process: Process, name: str) -> figures.Figures:
 
 async def test_the_runners_are_on_the_page_of_the_leader(github: GitHub, launcher: Launcher, tmp_path: Path) -> None:
     async with FakeGitHub() as api:
-        api.runner_groups["acme"] = [{"id": 7, "name": "builders"}]
-        api.runners["acme"] = [
+        api.actions.runner_groups["acme"] = [{"id": 7, "name": "builders"}]
+        api.actions.runners["acme"] = [
             builders.runner(1, "self-hosted", "gpu-a100", busy=True, group=7),
             builders.runner(2, "self-hosted", "gpu-h100", group=7),
         ]
