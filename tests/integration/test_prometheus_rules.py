@@ -132,6 +132,31 @@ def test_the_runbook_names_only_alerts_that_there_are() -> None:
     assert set(named) == {rule["alert"] for rule in rules("alert")}
 
 
+def questions() -> str:
+    """Return the page of questions."""
+    return (ROOT / "docs/questions.md").read_text("utf-8")
+
+
+async def test_the_queries_that_answer_questions_are_valid_and_select_only_what_exists(
+    promtool: str, tmp_path: Path
+) -> None:
+    blocks = re.findall(r"(?ms)^```promql\n(.*?)^```", questions())
+    lines = re.sub(r"(?m) *#.*$", "", "".join(blocks))
+    queries = [query for query in re.split(r"\n(?=\w)", lines) if query.strip()]
+    assert queries
+    assert set().union(*map(metrics_in, queries)) <= {*documented(), *(rule["record"] for rule in rules("record"))}
+    file = tmp_path / "questions.yml"
+    records = [{"record": f"question:{number}", "expr": query} for number, query in enumerate(queries)]
+    file.write_text(yaml.safe_dump({"groups": [{"name": "questions", "rules": records}]}), "utf-8")
+    await run(promtool, "check", "rules", str(file))
+
+
+def test_the_page_of_questions_names_only_alerts_that_there_are() -> None:
+    named = set(re.findall(r"`(Promgithub\w+)`", questions()))
+    assert named
+    assert named <= {rule["alert"] for rule in rules("alert")}
+
+
 @pytest.mark.parametrize(
     "rule", [*rules("alert"), *rules("record")], ids=lambda rule: str(rule.get("alert") or rule["record"])
 )

@@ -32,6 +32,7 @@ def test_every_test_of_the_whole_pipeline_under_a_fault_is_named() -> None:
         "test_hooks.py",
         "test_quickstart.py",
         "test_simulate.py",
+        "test_site.py",
         "test_status_api.py",
         "test_status_command.py",
         "test_status_page.py",
