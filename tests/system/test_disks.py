@@ -151,7 +151,7 @@ async def test_a_standalone_that_has_filled_its_disk_counts_what_it_accepted_and
     assert figures.total(counted, "promgithub_push_total") == accepted
     assert figures.total(counted, "promgithub_duplicate_deliveries_dropped_total") == 0
     await standalone.ready()
-    assert await github.send_all(standalone, bulky(3)) == {202: 3}
+    await github.deliver_all(standalone, bulky(3))  # with retries, as the room is just enough at first
     await counted_pushes(github, standalone, accepted + 3)
 
 
