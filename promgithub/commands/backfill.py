@@ -39,9 +39,11 @@ def command(
     output: Annotated[Path, typer.Option(help="The file to write. It must not exist.")] = Path("backfill.txt"),
     data_dir: DataDir = None,
 ) -> None:
-    """Read past runs and jobs from GitHub, and write a file for `promtool tsdb create-blocks-from openmetrics`.
+    """Read past runs and jobs from GitHub, for Prometheus.
 
-    Runs and jobs that are open go into the queue, and so into the metrics.
+    Finished ones go into a file for `promtool tsdb create-blocks-from openmetrics`.
+
+    Those that are open go into the queue, and so into the metrics.
 
     If it is interrupted, run it again: it goes on where it was.
     """
