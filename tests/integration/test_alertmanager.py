@@ -1,4 +1,4 @@
-"""The example for Alertmanager, in a real one: who is told of which alert, and which alert another one explains."""
+"""The Alertmanager example, in a real Alertmanager: who receives which alert, and which alert suppresses another."""
 
 import json
 import subprocess
@@ -68,7 +68,7 @@ EXPLAINED = {
 
 
 class Receivers:
-    """An HTTP server in the place of Slack and of the service that calls people. It keeps what it is sent."""
+    """An HTTP server instead of Slack and of the on-call service. It keeps what it receives."""
 
     def __init__(self) -> None:
         self.port = free_port()

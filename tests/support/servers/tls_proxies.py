@@ -51,7 +51,7 @@ class TlsProxy(PrivateServer):
     graceful = signal.SIGTERM
 
     def __init__(self, service_url: str) -> None:
-        """`service_url`: what it passes requests to, in the place of port 8080."""
+        """`service_url`: the receiver to which it passes requests, instead of port 8080."""
         self._service = urlsplit(service_url).netloc
         program = shutil.which(self.program, path=f"{os.environ['PATH']}:/usr/sbin")
         if program is None:
