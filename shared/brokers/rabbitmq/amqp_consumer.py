@@ -163,7 +163,7 @@ class RabbitConsumer:
             self._channel = await self._open(connection)
         more = most - sum(self._allowed.values())
         if more > 0 and not self._stopping and not self._stale:
-            self._allowed[await self._channel.consume(more, self._receive)] = more
+            self._allowed[await self._channel.consume(more)] = more
         self.attached.set()
         if self._stopping:
             await self._cancel()
@@ -222,7 +222,7 @@ class RabbitConsumer:
     async def _open(self, connection: AbstractConnection) -> ConsumerChannel:
         self._drop()
         self._stale = self._returning = False
-        return await ConsumerChannel.open(connection, self._queue, self._link.nudge, self._cancelled)
+        return await ConsumerChannel.open(connection, self._queue, self._receive, self._link.nudge, self._cancelled)
 
     async def _leaves(self, channel: ConsumerChannel) -> bool:
         """Return whether to close a channel now. One that is to be replaced is first emptied."""

@@ -87,7 +87,7 @@ async def rabbit_dead_letters(url: str, topology: Topology) -> AsyncIterator["Ra
         await _connected(link)
         channel = await _asked(link.connection.channel(publisher_confirms=False))
         total = await _asked(_enter(channel, topology.dead_letter_queue))
-        visit = RabbitDeadLetters(topology, channel, publisher, total)
+        visit = RabbitDeadLetters(topology, link.connection, channel, publisher, total)
         try:
             yield visit
         finally:
@@ -101,10 +101,16 @@ class RabbitDeadLetters:
     """One visit, over a channel of its own."""
 
     def __init__(
-        self, topology: Topology, channel: AbstractChannel, publisher: ConfirmingPublisher, total: int
+        self,
+        topology: Topology,
+        connection: AbstractConnection,
+        channel: AbstractChannel,
+        publisher: ConfirmingPublisher,
+        total: int,
     ) -> None:
         """`total` letters were ready when the visit began."""
         self._topology = topology
+        self._connection = connection
         self._channel = channel
         self._publisher = publisher
         self._total = total
@@ -181,7 +187,9 @@ class RabbitDeadLetters:
         """Let RabbitMQ push up to `most` messages: a basic.get for each would write to the disk for each."""
         arrived: asyncio.Queue[_Taken] = asyncio.Queue()
         await _asked(self._channel.set_qos(prefetch_count=most))  # nothing is acked while this consumer exists
-        tag = await _asked(consume(self._channel, self._topology.dead_letter_queue, arrived.put_nowait))
+        tag = await _asked(
+            consume(self._connection, self._channel, self._topology.dead_letter_queue, arrived.put_nowait)
+        )
         page: list[_Taken] = []
         try:
             while len(page) < most:

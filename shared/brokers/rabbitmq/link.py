@@ -8,12 +8,11 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-import aio_pika
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ConnectionClosed
 from yarl import URL
 
-from shared.brokers.rabbitmq.underlay import is_blocked, keep_reasons_of_refusals
+from shared.brokers.rabbitmq.underlay import Connection, is_blocked, keep_reasons_of_refusals
 from shared.errors import BrokerUnavailable, UnsafeQueue
 from shared.logs import get_logger
 from shared.waiting import is_set_within, pauses
@@ -144,7 +143,7 @@ class Link:
 
     async def _session(self) -> None:
         """Connect and keep the connection prepared. Always ends with an exception."""
-        connection = aio_pika.Connection(self._url, client_properties={"connection_name": self._name})
+        connection = Connection(self._url, self._name)
         lost = _Loss(self._wake)
         connection.close_callbacks.add(lost)
         try:

@@ -7,7 +7,7 @@ from collections import deque
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import ChannelPreconditionFailed, DeliveryError, PublishError
 
-from shared.brokers.rabbitmq.link import Link, cut_as_error, describe
+from shared.brokers.rabbitmq.link import Link, describe
 from shared.brokers.rabbitmq.underlay import ConfirmChannel, Envelope
 from shared.errors import BrokerUnavailable, MessageTooLarge, QueueFull
 from shared.waiting import Deadlines, is_set_within
@@ -125,8 +125,7 @@ class ConfirmingPublisher:
 
     async def _send(self, channel: ConfirmChannel, envelope: Envelope) -> None:
         try:
-            with cut_as_error():
-                await channel.send(envelope)
+            await channel.send(envelope)
         except TimeoutError:
             raise
         except PublishError as error:
