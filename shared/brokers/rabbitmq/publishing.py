@@ -91,8 +91,8 @@ class ConfirmingPublisher:
     async def _take_turn(self, envelope: Envelope) -> None:
         """Send a message once no other with its ID is in flight.
 
-        RabbitMQ returns a message that it cannot route, and aiormq looks up the returned message by its ID. With two
-        messages of the same ID in flight, aiormq could report the lost message as confirmed.
+        RabbitMQ returns a message that it cannot route, and `ConfirmChannel` finds its sender by its ID. With two
+        messages of the same ID in flight, it could report the lost message as confirmed.
         """
         message_id = envelope.properties.message_id
         while message_id in self._sending:

@@ -33,10 +33,10 @@ RETURN = bytes((0, 60, 0, 50))
 WRITE_BYTES = 512 * 1024
 """Bytes that wait to be read by RabbitMQ before writing has to wait."""
 
-HEARD_SECONDS = 1.0
-"""How often aiormq hears that RabbitMQ is alive, in seconds, while all of its frames are taken.
+ALIVE_SECONDS = 1.0
+"""How often aiormq gets a heartbeat while frames are taken, in seconds.
 
-RabbitMQ sends no heartbeats while it sends messages, and aiormq closes a connection on which it hears nothing."""
+RabbitMQ sends no heartbeats while it sends messages, and aiormq closes a connection from which it reads nothing."""
 
 _WITH_CONTENT = (DELIVER, RETURN)
 _READ_BYTES = 256 * 1024
@@ -62,7 +62,7 @@ class FrameReader(asyncio.StreamReader):
         self._begun = b""  # the first bytes of a frame
         self._is_amqp = True
         self._clock = loop.time
-        self._heard_at = 0.0
+        self._alive_at = 0.0
 
     def attach(self, channel: int, taker: Taker) -> None:
         """Let `taker` take the messages and confirms of a channel from now on."""
@@ -91,6 +91,7 @@ class FrameReader(asyncio.StreamReader):
     def _split(self, data: bytes) -> Sequence[bytes]:
         """Take frames; return what is left to aiormq."""
         left: list[bytes] = []
+        taken = False
         begin, size = 0, len(data)
         while begin + FRAME.size < size:
             kind, number, length = FRAME.unpack_from(data, begin)
@@ -102,12 +103,14 @@ class FrameReader(asyncio.StreamReader):
                 self._is_amqp = False  # aiormq finds the same fault, and closes the connection
                 return [*left, data[begin:]]
             contents = self._channels.get(number)
-            if contents is None or not contents.take(kind, data[payload:end]):
+            if contents is not None and contents.take(kind, data[payload:end]):
+                taken = True
+            else:
                 left.append(data[begin : end + 1])
             begin = end + 1
         self._begun = data[begin:]
-        if begin and (now := self._clock()) - self._heard_at > HEARD_SECONDS:
-            self._heard_at = now
+        if taken and (now := self._clock()) - self._alive_at > ALIVE_SECONDS:
+            self._alive_at = now
             left.append(_HEARTBEAT)
         return left
 
