@@ -9,11 +9,12 @@ from aiohttp import web
 from ingest.bodies import Bodies
 from ingest.intake import Intake
 from ingest.journal import Journal
-from ingest.outcomes import RETRY_AFTER, Answer, Refusal, RequestOutcome, pong, taken
+from ingest.outcomes import Answer, Refusal, RequestOutcome, pong, taken
 from ingest.receiver_metrics import ReceiverMetrics, SpoolFigures
+from ingest.responses import response
 from ingest.secrets import Secrets
 from ingest.signature import verify
-from ingest.validation import JSON, content_type, read_delivery
+from ingest.validation import content_type, read_delivery
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, MessageTooLarge, QueueFull
 from shared.logs import get_logger
@@ -49,7 +50,7 @@ class Webhook:
         self._journal = Journal()
         self.metrics = ReceiverMetrics(lambda: intake.broker_up, lambda: self._in_flight, spool_figures, counted)
 
-    async def handle(self, request: web.BaseRequest) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, and count the answer, even if the client has disconnected."""
         began = time.perf_counter()
         self._in_flight += 1
@@ -69,7 +70,7 @@ class Webhook:
             self.metrics.ack.observe(time.perf_counter() - began)
         return self._response(request, answer)
 
-    def refuse(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
+    def refuse(self, request: web.BaseRequest, refusal: Refusal) -> web.StreamResponse:
         """Answer a request that cannot be handled, and count the answer."""
         return self._response(request, self._refused(request, refusal))
 
@@ -84,17 +85,12 @@ class Webhook:
         self._journal.refused(refusal, request.headers, request.remote)
         return refusal.answer
 
-    def _response(self, request: web.BaseRequest, answer: Answer) -> web.Response:
+    def _response(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
         self.metrics.count(request.headers.get("X-GitHub-Event"), answer.outcome)
-        headers = {"Content-Type": JSON, "Server": "promgithub"}
-        if answer.status == 503:
-            headers["Retry-After"] = RETRY_AFTER[answer.outcome]
-        if answer.status == 405:
-            headers["Allow"] = "POST"
-        response = web.Response(status=answer.status, body=answer.body, headers=headers)
+        made = response(answer)
         if self._draining or not request.content.is_eof():
-            response.force_close()
-        return response
+            made.force_close()
+        return made
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         _check_route(request)
