@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Coroutine, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
 
@@ -50,10 +50,10 @@ class Deadlines:
     def __init__(self, seconds: float) -> None:
         """`seconds`: how long a future may take."""
         self._seconds = seconds
-        self._waiting: deque[tuple[float, asyncio.Future[object]]] = deque()  # in the order of their ends
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()  # in the order of their ends
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, future: "asyncio.Future[object]") -> None:
+    def watch(self, future: "asyncio.Future[Any]") -> None:
         """Make a future raise `TimeoutError` if it is not done in time."""
         loop = future.get_loop()
         self._drop_done()

@@ -9,6 +9,7 @@ from aiormq import ConnectionClosed, spec
 from yarl import URL
 
 from shared.brokers.rabbitmq.underlay.frames import FrameReader, Transport
+from shared.brokers.rabbitmq.underlay.outbox import Outbox
 
 _UNBLOCKED_SECONDS = 0.05
 
@@ -30,11 +31,11 @@ class Connection(aio_pika.Connection):
         return self._transport_factory.reader
 
     @property
-    def writer(self) -> asyncio.StreamWriter:
-        """Its writer, for whole frames. Raises `ConnectionError` if it is not open."""
-        if self._transport_factory.writer is None:
+    def outbox(self) -> Outbox:
+        """The messages that are written to it. Raises `ConnectionError` if it is not open."""
+        if self._transport_factory.outbox is None:
             raise ConnectionError("the connection is not open")
-        return self._transport_factory.writer
+        return self._transport_factory.outbox
 
 
 def opened(connection: AbstractConnection) -> Connection:

@@ -18,6 +18,8 @@ from pamqp.constants import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD
 from pamqp.header import ContentHeader
 from yarl import URL
 
+from shared.brokers.rabbitmq.underlay.outbox import Outbox
+
 FRAME = struct.Struct(">BHI")
 """The type, the channel and the size of a frame's payload (AMQP 0-9-1 section 2.3.5)."""
 
@@ -29,9 +31,6 @@ DELIVER = bytes((0, 60, 0, 60))
 
 RETURN = bytes((0, 60, 0, 50))
 """Class and method of Basic.Return."""
-
-WRITE_BYTES = 512 * 1024
-"""Bytes that wait to be read by RabbitMQ before writing has to wait."""
 
 ALIVE_SECONDS = 1.0
 """How often aiormq gets a heartbeat while frames are taken, in seconds.
@@ -170,9 +169,9 @@ class Transport(TransportFactory):
     """Opens the TCP or TLS connection for aiormq, with a `FrameReader`."""
 
     def __init__(self) -> None:
-        """`reader` and `writer` are set once the connection is open."""
+        """`reader` and `outbox` are set once the connection is open."""
         self.reader: FrameReader | None = None
-        self.writer: asyncio.StreamWriter | None = None
+        self.outbox: Outbox | None = None
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect; `kwargs` are those that aiormq gives to its own factories. Raises `AMQPConnectionError`."""
@@ -185,6 +184,6 @@ class Transport(TransportFactory):
             transport, _ = await loop.create_connection(lambda: protocol, url.host, url.port, ssl=context, **kwargs)  # type: ignore[arg-type]
         except OSError as error:
             raise AMQPConnectionError(*error.args) from error
-        transport.set_write_buffer_limits(WRITE_BYTES)
-        self.reader, self.writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-        return reader, self.writer
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        self.reader, self.outbox = reader, Outbox(writer)
+        return reader, writer

@@ -4,7 +4,6 @@ import asyncio
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -18,7 +17,8 @@ from pamqp import frame
 from pamqp.constants import FRAME_BODY, FRAME_END_CHAR, FRAME_HEADER
 
 from shared.brokers.rabbitmq.underlay.connections import opened
-from shared.brokers.rabbitmq.underlay.frames import CONTENT, FRAME, WRITE_BYTES, header_of, method_of
+from shared.brokers.rabbitmq.underlay.frames import CONTENT, FRAME, header_of, method_of
+from shared.brokers.rabbitmq.underlay.outbox import Confirmed, Outbox
 from shared.brokers.rabbitmq.underlay.properties import properties_of
 from shared.waiting import Deadlines
 
@@ -70,7 +70,7 @@ class ConfirmChannel:
         own = opened(connection)
         channel = await (await own.channel(publisher_confirms=True)).get_underlay_channel()
         assert isinstance(channel, aiormq.Channel)  # noqa: S101 - the only implementation
-        session = self._session = _Session(channel, own.writer)
+        session = self._session = _Session(channel, own.outbox)
         own.frames.attach(channel.number, session)
 
         def end(closing: "asyncio.Future[object]") -> None:
@@ -89,8 +89,8 @@ class ConfirmChannel:
         session = self._session
         if session is None or session.channel.is_closed:
             raise ChannelInvalidStateError("closed")
-        confirmed: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        session.send(envelope, confirmed)
+        confirmed: Confirmed = asyncio.get_running_loop().create_future()
+        session.begin(envelope, confirmed)
         self._deadlines.watch(confirmed)
         try:
             await confirmed
@@ -99,39 +99,34 @@ class ConfirmChannel:
 
 
 class _Session:
-    """What waits on a channel, from its opening to its end."""
+    """A channel from its opening to its end, and the senders that wait for its confirms."""
 
-    def __init__(self, channel: aiormq.Channel, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, channel: aiormq.Channel, outbox: Outbox) -> None:
         self.channel = channel
-        self._writer = writer
+        self._outbox = outbox
+        self._senders: dict[Confirmed, str | None] = {}  # the ID of each message
         self._last_tag = 0
-        self._unconfirmed: OrderedDict[int, _Sent] = OrderedDict()  # by delivery tag
-        self._unwritten: OrderedDict[asyncio.Future[object], tuple[str | None, Sequence[bytes]]] = OrderedDict()
-        self._draining: asyncio.Task[None] | None = None
+        self._unconfirmed: OrderedDict[int, Confirmed] = OrderedDict()  # by delivery tag
 
-    def send(self, envelope: Envelope, confirmed: "asyncio.Future[object]") -> None:
-        """Write a message, at once or as soon as RabbitMQ has read what was written before."""
-        message_id, pieces = envelope.properties.message_id, _marshalled(envelope, self.channel)
-        if self._draining is not None:
-            self._unwritten[confirmed] = message_id, pieces
-            return
-        self._write(confirmed, message_id, pieces)
-        if self._writer.transport.get_write_buffer_size() > WRITE_BYTES:
-            self._draining = asyncio.create_task(self._drain())
+    def begin(self, envelope: Envelope, confirmed: Confirmed) -> None:
+        """Publish a message; `confirmed` is set when RabbitMQ has confirmed it."""
+        pieces = _marshalled(envelope, self.channel)
+        self._senders[confirmed] = envelope.properties.message_id
+        self._outbox.put(confirmed, self._written, pieces)
 
-    def forget(self, confirmed: "asyncio.Future[object]") -> None:
-        """Do not write a message whose sender does not wait any more."""
-        self._unwritten.pop(confirmed, None)
+    def forget(self, confirmed: Confirmed) -> None:
+        """Forget a sender that does not wait any more."""
+        self._outbox.forget(confirmed)
+        self._senders.pop(confirmed, None)
 
     def content(self, method: bytes, header: bytes, body: bytes) -> None:
         """Fail the sender of a message that RabbitMQ returns, as there is no queue for it. Its confirm follows."""
         message_id = properties_of(header).message_id
-        for sent in self._unconfirmed.values():
-            if sent.message_id == message_id and not sent.confirmed.done():
+        for confirmed in [sender for sender, own in self._senders.items() if own == message_id]:
+            if not confirmed.done():
                 returned = method_of(method, spec.Basic.Return())
                 message = DeliveredMessage(delivery=returned, header=header_of(header), body=body, channel=self.channel)
-                sent.confirmed.set_exception(PublishError(message, returned))
-                return
+                confirmed.set_exception(PublishError(message, returned))
 
     def method(self, payload: bytes) -> bool:
         """Take an ack or a nack: wake the senders of the messages that it names."""
@@ -142,8 +137,8 @@ class _Session:
         if multiple & 1:
             while self._unconfirmed and next(iter(self._unconfirmed)) <= tag:
                 self._settle(self._unconfirmed.popitem(last=False)[1], payload)
-        elif (sent := self._unconfirmed.pop(tag, None)) is not None:
-            self._settle(sent, payload)
+        elif (confirmed := self._unconfirmed.pop(tag, None)) is not None:
+            self._settle(confirmed, payload)
         return True
 
     def end(self, closing: "asyncio.Future[object]") -> None:
@@ -153,42 +148,22 @@ class _Session:
             reason = closing.exception() or reason
         if type(reason) is Exception or isinstance(reason, asyncio.CancelledError):  # aiormq, if a connection is lost
             reason = ConnectionError("the connection was cut")
-        for confirmed in (*(sent.confirmed for sent in self._unconfirmed.values()), *self._unwritten):
+        for confirmed in self._senders:
             if not confirmed.done():
                 confirmed.set_exception(reason)
         self._unconfirmed.clear()
-        self._unwritten.clear()
 
-    def _settle(self, sent: "_Sent", payload: bytes) -> None:
-        if sent.confirmed.done():  # the time was over, the sender was cancelled, or the message was returned
+    def _written(self, confirmed: Confirmed) -> None:
+        self._last_tag += 1
+        self._unconfirmed[self._last_tag] = confirmed
+
+    def _settle(self, confirmed: Confirmed, payload: bytes) -> None:
+        if confirmed.done():  # the time was over, the sender was cancelled, or the message was returned
             return
         if payload.startswith(_ACK):
-            sent.confirmed.set_result(None)
+            confirmed.set_result(None)
         else:
-            sent.confirmed.set_exception(DeliveryError(None, method_of(payload, spec.Basic.Nack())))
-
-    def _write(self, confirmed: "asyncio.Future[object]", message_id: str | None, pieces: Sequence[bytes]) -> None:
-        self._last_tag += 1
-        self._unconfirmed[self._last_tag] = _Sent(message_id, confirmed)
-        self._writer.write(b"".join(pieces))
-
-    async def _drain(self) -> None:
-        """Write what waits, whenever there is room, until nothing waits. `end` fails the senders if that fails."""
-        with suppress(OSError):
-            await self._writer.drain()
-            while self._unwritten:
-                confirmed, (message_id, pieces) = self._unwritten.popitem(last=False)
-                self._write(confirmed, message_id, pieces)
-                await self._writer.drain()
-        self._draining = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A message that was sent, and the future that its sender waits for."""
-
-    message_id: str | None
-    confirmed: "asyncio.Future[object]"
+            confirmed.set_exception(DeliveryError(None, method_of(payload, spec.Basic.Nack())))
 
 
 def _marshalled(envelope: Envelope, channel: aiormq.Channel) -> Sequence[bytes]:
