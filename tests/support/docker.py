@@ -124,8 +124,13 @@ class Installation:
 
     def unwell(self) -> str:
         """Describe each container that is not healthy: its name and state, and the last lines of its log."""
-        listed = self.compose("ps", "--all", "--format", "json").stdout.splitlines()
-        return "\n".join(_described(container) for container in map(json.loads, listed) if not _well(container))
+        containers = until_true(self._listed, "the engine lists the containers")
+        return "\n".join(_described(container) for container in containers if not _well(container))
+
+    def _listed(self) -> Sequence[Mapping[str, Any]] | None:
+        """Return what Compose says of each container; None if one of them just ended, which is an error on podman."""
+        listed = self.compose("ps", "--all", "--format", "json", status=None)
+        return None if listed.returncode else [json.loads(line) for line in listed.stdout.splitlines()]
 
     def containers(self, service: str) -> Sequence[str]:
         """Return the names of the running containers of a service, in the order of their numbers."""
