@@ -9,6 +9,7 @@ from aiohttp import web
 from ingest.receiver_metrics import ReceiverMetrics
 from shared.admin.health import OK, Check, states
 from shared.admin.html import Pages
+from shared.admin.instants import instant
 
 
 class ReceiverPage:
@@ -32,5 +33,6 @@ class ReceiverPage:
             webhook=self._webhook,
             taken={event: datetime.fromtimestamp(at, UTC) for event, at in sorted(self._metrics.last_taken.items())},
             now=datetime.now(UTC),
+            instant=instant,
         )
         return self._pages.response(page)

@@ -179,9 +179,9 @@ async def database_url(postgres_url: str) -> AsyncIterator[str]:
 # --- Private servers: a test may stop, kill, fill or reconfigure them ---
 
 
-def _installed(kind: type[_S]) -> Iterator[_S]:
+def _installed(make: Callable[[], _S]) -> Iterator[_S]:
     try:
-        server = kind()
+        server = make()
     except MissingServerError as error:
         pytest.fail(f"this test breaks a server of its own, for which a container will not do. {error}", pytrace=False)
     yield server

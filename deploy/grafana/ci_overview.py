@@ -7,6 +7,7 @@ from deploy.grafana.promql import (
     by_state,
     ended,
     failed,
+    jobs_queued,
     quantile,
     quantiles,
     runs_per_hour,
@@ -23,15 +24,7 @@ _TABLE = "repository, workflow_name"
 _NOW = DashboardRow(
     "Now",
     [
-        Panel(
-            "Jobs queued",
-            "Jobs waiting for a runner.",
-            "short",
-            [Query(f"sum(promgithub_job_queued{{{_BRANCHES}}})", "queued")],
-            PanelKind.NUMBER,
-            ((20, "yellow"), (100, "red")),
-            width=4,
-        ),
+        jobs_queued(_BRANCHES, width=4),
         Panel(
             "Jobs running",
             "Jobs in progress on a runner.",

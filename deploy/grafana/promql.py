@@ -56,3 +56,16 @@ def runs_per_hour(selector: str) -> Panel:
         [Query(f"sum by (conclusion) (rate({ended(selector)}[$window])) * 3600", "{{conclusion}}")],
         PanelKind.STACK,
     )
+
+
+def jobs_queued(selector: str, width: int) -> Panel:
+    """Return the panel with the number of queued jobs."""
+    return Panel(
+        "Jobs queued",
+        "Jobs waiting for a runner.",
+        "short",
+        [Query(f"sum(promgithub_job_queued{{{selector}}})", "queued")],
+        PanelKind.NUMBER,
+        ((20, "yellow"), (100, "red")),
+        width=width,
+    )

@@ -1,7 +1,7 @@
 """*Runners*: what waits, runs and costs, by runner class."""
 
 from deploy.grafana.model import Choice, Dashboard, DashboardRow, Panel, PanelKind, Query
-from deploy.grafana.promql import quantile
+from deploy.grafana.promql import jobs_queued, quantile
 
 _REPOSITORIES = 'repository=~"$repository"'
 _CLASS = 'runner_class=~"$class"'
@@ -29,15 +29,7 @@ def _busy(window: str) -> str:
 _NOW = DashboardRow(
     "Now",
     [
-        Panel(
-            "Jobs queued",
-            "Jobs waiting for a runner.",
-            "short",
-            [Query(f"sum(promgithub_job_queued{{{_CLASSES}}})", "queued")],
-            PanelKind.NUMBER,
-            ((20, "yellow"), (100, "red")),
-            width=6,
-        ),
+        jobs_queued(_CLASSES, width=6),
         Panel(
             "Oldest queued job",
             "The longest time that a queued job has waited for a runner.",

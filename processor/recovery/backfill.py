@@ -4,17 +4,15 @@ Open work is published to the broker, as reconciliation does. Finished work is c
 of a batch, but by step of time and for a file: see `processor.counting.past`.
 """
 
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from processor.counting.events import Policy
 from processor.counting.fold import news_of
 from processor.counting.past import Span, count_past
-from processor.recovery.answers import Asked, Object
-from processor.recovery.client import GitHub
+from processor.recovery.access import RecoveryAccess
+from processor.recovery.answers import Object
 from processor.recovery.exclusive import check_lease
 from processor.recovery.history import (
     MOST_RESULTS,
@@ -30,10 +28,8 @@ from processor.recovery.history import (
 from processor.recovery.outages import OutageTolerance
 from processor.recovery.redelivery import publish
 from processor.recovery.requests import Request
-from processor.store import Store, past_rows, recovery
-from processor.store.lease import Lease
+from processor.store import past_rows, recovery
 from processor.store.past_rows import Backfill
-from shared.brokers.interface import Publisher
 from shared.errors import GitHubRefused, GitHubUnavailable, NotOnGitHub
 from shared.logs import get_logger
 
@@ -72,27 +68,10 @@ class Backfilled:
 
 
 class ReadPast:
-    """Reads the past of repositories. The caller holds `lease`."""
+    """Reads the past of repositories."""
 
-    def __init__(
-        self,
-        github: GitHub,
-        store: Store,
-        publisher: Publisher,
-        lease: Lease,
-        *,
-        host: str | None,
-        policy: Policy,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """`host` is the Enterprise Server behind the API, or None. `clock` returns Unix seconds."""
-        self._github = github
-        self._store = store
-        self._publisher = publisher
-        self._lease = lease
-        self._host = host
-        self._policy = policy
-        self._clock = clock
+    def __init__(self, access: RecoveryAccess) -> None:
+        self._access = access
         self._known: Backfill
 
     async def run(
@@ -103,7 +82,7 @@ class ReadPast:
         `progress` is called after each run. Raises `GitHubError`, `BrokerError`, `BusyError` or `StoreError`; what was
         done until then stays done.
         """
-        async with self._store.connection() as connection:
+        async with self._access.store.connection() as connection:
             known = await past_rows.unfinished(connection)
             if known is None:
                 now = await recovery.now(connection)
@@ -121,16 +100,16 @@ class ReadPast:
         return self._known, outcome
 
     async def _repository(self, name: str, outcome: Backfilled, progress: Callable[[Backfilled], None]) -> None:
-        check_lease(self._lease)
-        repository = await self._github.get(Request("repository", f"/repos/{name}", name, _METADATA))
+        check_lease(self._access.lease)
+        repository = await self._access.github.get(Request("repository", f"/repos/{name}", name, _METADATA))
         workflows = Workflows(repository, await self._workflows(name))
         gates = await self._has_gates(name)
         key = name.lower()
         since = self._known.progress.get(key, self._known.since // 1000)
-        async for window, runs in self._windows(name, CreatedWindow(since, int(self._clock()))):
+        async for window, runs in self._windows(name, CreatedWindow(since, self._access.now() // 1000)):
             for place, run in enumerate(runs, 1):
                 for number in range(1, _attempts(run) + 1):
-                    check_lease(self._lease)
+                    check_lease(self._access.lease)
                     await self._attempt(name, run, number, workflows, outcome, gates=gates)
                 outcome.runs += 1
                 outcome.reached = created_at(run)
@@ -141,17 +120,17 @@ class ReadPast:
 
     async def _save(self, repository: str, reached: int) -> None:
         self._known = replace(self._known, progress={**self._known.progress, repository: reached})
-        async with self._store.connection() as connection:
+        async with self._access.store.connection() as connection:
             await past_rows.save_progress(connection, self._known)
 
     async def _windows(self, name: str, whole: CreatedWindow) -> AsyncIterator[tuple[CreatedWindow, list[Object]]]:
         """Yield windows of creation times and the runs in them, the oldest first. A full window is halved."""
         waiting = [whole]
         while waiting:
-            check_lease(self._lease)
+            check_lease(self._access.lease)
             window = waiting.pop()
             first = self._about(name, "runs", f"runs?per_page=100&created={window.query}")
-            page, more = await self._github.page(first)
+            page, more = await self._access.github.page(first)
             total = page.get("total_count") if isinstance(page, dict) else None
             if not isinstance(total, int):
                 raise GitHubUnavailable(f"{first.path}: the answer is not a list of runs")
@@ -179,10 +158,10 @@ class ReadPast:
             try:
                 run = newest
                 if number != _attempts(newest):
-                    run = await self._github.get(self._about(name, "run", attempt))
+                    run = await self._access.github.get(self._about(name, "run", attempt))
                 jobs = await self._all(self._about(name, "attempt_jobs", f"{attempt}/jobs?per_page=100"), "jobs")
                 gated = await self._gated(name, run, jobs, outcome) if gates else frozenset()
-                found = history(run, jobs, workflows, gated, self._asked())
+                found = history(run, jobs, workflows, gated, self._access.asked())
                 await self._count(found)
                 told = found
             except NotOnGitHub as error:
@@ -196,13 +175,13 @@ class ReadPast:
 
     async def _count(self, told: History) -> None:
         if told.facts:
-            span = Span(self._known.since, int(self._clock() * 1000))
-            async with self._store.batch() as transaction:
+            span = Span(self._known.since, self._access.now())
+            async with self._access.store.batch() as transaction:
                 rows = await transaction.load(news_of(told.facts))
                 counted = count_past(rows, told.facts, span)
                 await transaction.write_past(rows, self._known.began_at, counted)
         for delivery in told.deliveries:
-            await publish(self._publisher, delivery)
+            await publish(self._access.publisher, delivery)
 
     async def _workflows(self, name: str) -> Mapping[int, Object]:
         first = self._about(name, "workflows", "workflows?per_page=100")
@@ -250,15 +229,12 @@ class ReadPast:
 
     async def _pages(self, request: Request | None) -> AsyncIterator[Any]:
         while request is not None:
-            page, more = await self._github.page(request)
+            page, more = await self._access.github.page(request)
             yield page
             request = None if more is None else replace(request, path=more)
 
     def _about(self, name: str, endpoint: str, path: str) -> Request:
         return Request(endpoint, f"/repos/{name}/actions/{path}", name, _ACTIONS)
-
-    def _asked(self) -> Asked:
-        return Asked(self._host, self._policy, int(self._clock() * 1000))
 
 
 def _attempts(run: Object) -> int:

@@ -1,15 +1,13 @@
 """Reconciliation: requests the state of runs and jobs that have been open without a delivery for long."""
 
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import msgspec
 
-from processor.counting.events import Policy
 from processor.counting.fold import close
 from processor.counting.jobs import JOBS
 from processor.counting.known_job import Job, JobKey
@@ -17,16 +15,14 @@ from processor.counting.runs import RUNS, Run, RunKey
 from processor.counting.states import StaleReason
 from processor.counting.subjects import Subject
 from processor.counting_log import CountingLog
-from processor.recovery.answers import Asked, job_news, listed_jobs, run_news
-from processor.recovery.client import GitHub
+from processor.recovery.access import RecoveryAccess
+from processor.recovery.answers import job_news, listed_jobs, run_news
 from processor.recovery.exclusive import check_lease
 from processor.recovery.outages import OutageTolerance
 from processor.recovery.redelivery import publish
 from processor.recovery.requests import Request
-from processor.store import Store, recovery
-from processor.store.lease import Lease
+from processor.store import recovery
 from processor.store.recovery import Window
-from shared.brokers.interface import Publisher
 from shared.delivery import Delivery
 from shared.errors import GitHubError, GitHubRefused, NotOnGitHub, PoisonError
 from shared.logs import get_logger
@@ -63,35 +59,16 @@ class Corrections:
 
 
 class Reconcile:
-    """Requests each open run and job once. The caller holds `lease`."""
+    """Requests each open run and job once."""
 
-    def __init__(
-        self,
-        github: GitHub,
-        store: Store,
-        publisher: Publisher,
-        lease: Lease,
-        *,
-        host: str | None,
-        policy: Policy,
-        after: timedelta,
-        dry_run: bool = False,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """`host` is the Enterprise Server behind the API, or None.
+    def __init__(self, access: RecoveryAccess, *, after: timedelta, dry_run: bool = False) -> None:
+        """`after` is the minimum time since the last delivery about a run or job.
 
-        `after` is the minimum time since the last delivery about a run or job. With `dry_run`, nothing is corrected or
-        closed. `clock` returns Unix seconds.
+        With `dry_run`, nothing is corrected or closed.
         """
-        self._github = github
-        self._store = store
-        self._publisher = publisher
-        self._lease = lease
-        self._host = host
-        self._policy = policy
+        self._access = access
         self._after = after
         self._dry_run = dry_run
-        self._clock = clock
         self._outcome = Corrections()
         self._counting_log = CountingLog()
         self._repositories: dict[str, _Object | None] = {}
@@ -104,18 +81,18 @@ class Reconcile:
         Raises `GitHubError`, `BrokerError`, `BusyError` or `StoreError`. What was done until then stays done, and is
         what the next time asks about last.
         """
-        async with self._store.connection() as connection:
+        async with self._access.store.connection() as connection:
             began = await recovery.now(connection)
         quiet = int(self._after.total_seconds() * 1000)
-        window = Window(self._asked().row_host, quiet, began, RECONCILE_CHUNK)
+        window = Window(self._access.asked().row_host, quiet, began, RECONCILE_CHUNK)
         while runs := await self._open(RUNS, window):
             for key, run in runs.items():
-                check_lease(self._lease)
+                check_lease(self._access.lease)
                 with self._outages.tolerated(), self._outages.isolated(run_id=key.run_id, attempt=key.attempt):
                     await self._run(key, run)
         while jobs := await self._open(JOBS, window):
             for attempt, group in self._by_attempt(jobs).items():
-                check_lease(self._lease)
+                check_lease(self._access.lease)
                 with self._outages.tolerated(), self._outages.isolated(run_id=attempt[1], attempt=attempt[2]):
                     await self._jobs(attempt, group)
         self._outages.raise_last()
@@ -123,16 +100,16 @@ class Reconcile:
 
     async def _run(self, key: RunKey, run: Run) -> None:
         # Saved before the request, so that a run for which GitHub fails is not the first one again next time.
-        async with self._store.connection() as connection:
+        async with self._access.store.connection() as connection:
             await recovery.asked(connection, RUNS, [key])
         self._outcome.asked += 1
-        name = self._asked().repository(run.names)
+        name = self._access.asked().repository(run.names)
         repository = await self._repository(name)
         if repository is not None:
             try:
-                answer = await self._github.get(_about(name, "run", f"runs/{key.run_id}/attempts/{key.attempt}"))
+                answer = await self._access.github.get(_about(name, "run", f"runs/{key.run_id}/attempts/{key.attempt}"))
                 what = f"run\t{name}\t{key.run_id}\tattempt {key.attempt}"
-                await self._tell(run_news(key, run, answer, repository, self._asked()), what)
+                await self._tell(run_news(key, run, answer, repository, self._access.asked()), what)
             except NotOnGitHub:
                 await self._close(name, RUNS, key, run)
             except GitHubRefused as error:
@@ -141,7 +118,7 @@ class Reconcile:
                 _log.warning("GitHub's answer about a run is invalid", run_id=key.run_id, error=str(error))
 
     async def _jobs(self, attempt: _Attempt, jobs: Mapping[JobKey, Job]) -> None:
-        async with self._store.connection() as connection:
+        async with self._access.store.connection() as connection:
             await recovery.asked(connection, JOBS, list(jobs))
         self._outcome.asked += len(jobs)
         repository = await self._repository(attempt[0])
@@ -155,10 +132,10 @@ class Reconcile:
                 self._give_up(attempt[0], error)
 
     async def _job(self, key: JobKey, job: Job, repository: _Object, listed: _Object | None) -> None:
-        name = self._asked().repository(job.names)
+        name = self._access.asked().repository(job.names)
         try:
-            answer = listed or await self._github.get(_about(name, "job", f"jobs/{key.job_id}"))
-            await self._tell(job_news(job, answer, repository, self._asked()), f"job\t{name}\t{key.job_id}")
+            answer = listed or await self._access.github.get(_about(name, "job", f"jobs/{key.job_id}"))
+            await self._tell(job_news(job, answer, repository, self._access.asked()), f"job\t{name}\t{key.job_id}")
         except NotOnGitHub:
             await self._close(name, JOBS, key, job)
         except PoisonError as error:
@@ -172,7 +149,7 @@ class Reconcile:
         request: Request | None = _about(name, "attempt_jobs", path)
         while request is not None:
             try:
-                page, more = await self._github.page(request)
+                page, more = await self._access.github.page(request)
             except NotOnGitHub:
                 return {}
             jobs |= listed_jobs(page)
@@ -186,8 +163,8 @@ class Reconcile:
         """
         if name not in self._repositories:
             try:
-                answer = await self._github.get(Request("repository", f"/repos/{name}", name, _METADATA, again=True))
-                self._repositories[name] = answer
+                request = Request("repository", f"/repos/{name}", name, _METADATA, again=True)
+                self._repositories[name] = await self._access.github.get(request)
             except GitHubRefused as error:
                 self._give_up(name, error)
         return self._repositories[name]
@@ -201,7 +178,7 @@ class Reconcile:
         """Return whether the token may list the repository's runs. Only then does a 404 mean that a run was deleted."""
         if name not in self._shown:
             try:
-                await self._github.get(_about(name, "runs", "runs?per_page=1"))
+                await self._access.github.get(_about(name, "runs", "runs?per_page=1"))
                 self._shown.add(name)
             except GitHubRefused as error:
                 self._give_up(name, error)
@@ -213,7 +190,7 @@ class Reconcile:
             return
         if not self._dry_run:
             for delivery in deliveries:
-                await publish(self._publisher, delivery)
+                await publish(self._access.publisher, delivery)
         self._outcome.corrected += 1
         self._outcome.lines.append(f"{what}\tcorrected")
 
@@ -228,7 +205,7 @@ class Reconcile:
 
     async def _close_row(self, subject: Subject[K, S], key: K, seen: S) -> bool:
         """Close a run or job, and return True, unless it is no longer as it was `seen`."""
-        async with self._store.batch() as transaction:
+        async with self._access.store.batch() as transaction:
             rows = await transaction.load_keys([(subject.name, key)])
             if rows.of(subject)[key].known != seen:
                 return False
@@ -239,7 +216,7 @@ class Reconcile:
 
     async def _open(self, subject: Subject[K, S], window: Window) -> Mapping[K, S]:
         while True:
-            async with self._store.connection() as connection:
+            async with self._access.store.connection() as connection:
                 rows = await recovery.open_rows(connection, subject, window)
                 if unreadable := [key for key, known in rows.items() if known is None]:
                     await recovery.asked(connection, subject, unreadable)  # so that the next query returns others
@@ -250,14 +227,8 @@ class Reconcile:
     def _by_attempt(self, jobs: Mapping[JobKey, Job]) -> Mapping[_Attempt, Mapping[JobKey, Job]]:
         groups: dict[_Attempt, dict[JobKey, Job]] = defaultdict(dict)
         for key, job in jobs.items():
-            groups[self._asked().repository(job.names), job.run_id, job.attempt][key] = job
+            groups[self._access.asked().repository(job.names), job.run_id, job.attempt][key] = job
         return groups
-
-    def _asked(self) -> Asked:
-        return Asked(self._host, self._policy, self._now())
-
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
 
 
 def _about(repository: str, endpoint: str, path: str) -> Request:

@@ -8,13 +8,12 @@ from datetime import timedelta
 
 import msgspec
 
-from processor.recovery.client import GitHub
+from processor.recovery.access import RecoveryAccess
 from processor.recovery.exclusive import check_lease
 from processor.recovery.hooks import Hook
 from processor.recovery.missing import Failure, Listing, attempts, guids, recovered
 from processor.recovery.outages import OutageTolerance
-from processor.store import Store, recovery
-from processor.store.lease import Lease
+from processor.store import recovery
 from shared.brokers.interface import Publisher
 from shared.delivery import Delivery
 from shared.errors import (
@@ -55,28 +54,14 @@ class HookOutcome:
 
 
 class Redelivery:
-    """Recovers the failed deliveries of hooks. The caller holds `lease`."""
+    """Recovers the failed deliveries of hooks."""
 
-    def __init__(
-        self,
-        github: GitHub,
-        store: Store,
-        publisher: Publisher,
-        lease: Lease,
-        *,
-        host: str | None,
-        dry_run: bool = False,
-        via_github: bool = False,
-    ) -> None:
-        """`host` is the Enterprise Server behind the API, or None. With `dry_run`, nothing is recovered.
+    def __init__(self, access: RecoveryAccess, *, dry_run: bool = False, via_github: bool = False) -> None:
+        """With `dry_run`, nothing is recovered.
 
         With `via_github`, GitHub is asked to redeliver, instead of fetching the payload.
         """
-        self._github = github
-        self._store = store
-        self._publisher = publisher
-        self._lease = lease
-        self._host = host
+        self._access = access
         self._dry_run = dry_run
         self._via_github = via_github
 
@@ -99,7 +84,7 @@ class Redelivery:
         return outcome
 
     async def _recover(self, hook: Hook, outcome: HookOutcome) -> None:
-        async with self._store.connection() as connection:
+        async with self._access.store.connection() as connection:
             cursor = await recovery.cursor(connection, hook.name)
         listing = Listing(0 if cursor is None else cursor - int(OVERLAP.total_seconds() * 1000))
         await self._list(hook, listing)
@@ -109,12 +94,12 @@ class Redelivery:
             return
         outages = OutageTolerance()
         for failure in outcome.missing:
-            check_lease(self._lease)
+            check_lease(self._access.lease)
             with outages.tolerated(), outages.isolated(hook=hook.name, delivery_id=str(failure.guid)):
                 await self._one(hook, failure, outcome)
         outages.raise_last()
         if listing.newest and not listing.cut_short:
-            async with self._store.connection() as connection:
+            async with self._access.store.connection() as connection:
                 # A time in the future would hide the failures until then.
                 until = min(listing.newest, await recovery.now(connection))
                 await recovery.move_cursor(connection, hook.name, until)
@@ -122,13 +107,13 @@ class Redelivery:
     async def _list(self, hook: Hook, listing: Listing) -> None:
         request = hook.failures()
         while True:
-            check_lease(self._lease)
-            page, more = await self._github.page(request)
+            check_lease(self._access.lease)
+            page, more = await self._access.github.page(request)
             try:
                 listed = attempts(page)
             except msgspec.ValidationError as error:
                 raise GitHubUnavailable(f"{request.path}: the answer is not a list of deliveries ({error})") from error
-            async with self._store.connection() as connection:
+            async with self._access.store.connection() as connection:
                 known = await recovery.known(connection, guids(listed))
             if not listing.add(listed, known) or more is None:
                 return
@@ -137,11 +122,11 @@ class Redelivery:
     async def _one(self, hook: Hook, failure: Failure, outcome: HookOutcome) -> None:
         try:
             if self._via_github:
-                await self._github.post(hook.attempt(failure.number))
+                await self._access.github.post(hook.attempt(failure.number))
             else:
-                detail = await self._github.get(hook.delivery(failure.number))
+                detail = await self._access.github.get(hook.delivery(failure.number))
                 now = time.time_ns() // 1_000_000
-                await self._publish(recovered(detail, hook.hook_id, hook.target, now, host=self._host))
+                await self._publish(recovered(detail, hook.hook_id, hook.target, now, host=self._access.host))
         except (NotOnGitHub, MessageTooLarge, PoisonError) as error:
             outcome.lost += 1
             _log.warning("a delivery cannot be recovered", delivery_id=str(failure.guid), error=str(error))
@@ -149,7 +134,7 @@ class Redelivery:
             outcome.recovered += 1
 
     async def _publish(self, delivery: Delivery) -> None:
-        await publish(self._publisher, delivery)
+        await publish(self._access.publisher, delivery)
 
 
 async def publish(publisher: Publisher, delivery: Delivery, clock: Callable[[], float] = time.monotonic) -> None:

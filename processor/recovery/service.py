@@ -11,6 +11,7 @@ from processor.chores import Chore, Supervisor
 from processor.counting.ci_metrics import Catalogue
 from processor.counting.events import Policy
 from processor.metrics import WorkerMetrics
+from processor.recovery.access import RecoveryAccess
 from processor.recovery.backfill import Backfilled, ReadPast
 from processor.recovery.client import GitHub, configured
 from processor.recovery.exclusive import run_exclusively
@@ -67,28 +68,15 @@ class Recovery:
 
     def __init__(self, context: RecoveryContext, github: GitHub) -> None:
         """`github` must already be entered."""
-        self._settings = context.settings
-        self._policy = context.policy
-        self._store = context.store
-        self._publisher = context.publisher
-        self._holder = context.holder
+        self._context = context
         self._github = github
-        self._host = enterprise_host(self._settings.github_api_url.get_secret_value())
-        self._hooks = [parse_hook(hook) for hook in split_list(self._settings.github_hooks)]
+        self._hooks = [parse_hook(hook) for hook in split_list(context.settings.github_hooks)]
 
     async def redeliver(self, *, dry_run: bool = False, via_github: bool = False) -> list[HookOutcome]:
         """Recover failed deliveries; see `Redelivery`. Raises `PromgithubError`."""
-        lease = Lease(self._store, self._holder, name=REDELIVER)
-        work = Redelivery(
-            self._github,
-            self._store,
-            self._publisher,
-            lease,
-            host=self._host,
-            dry_run=dry_run,
-            via_github=via_github,
-        )
-        return await run_exclusively(self._store, lease, partial(work.run, self._hooks))
+        access = self._access(REDELIVER)
+        work = Redelivery(access, dry_run=dry_run, via_github=via_github)
+        return await run_exclusively(access.store, access.lease, partial(work.run, self._hooks))
 
     async def backfill(
         self,
@@ -101,31 +89,33 @@ class Recovery:
 
         Returns the numbers, and the time of the last samples in the file (Unix ms). Raises `PromgithubError`.
         """
-        lease = Lease(self._store, self._holder, name=BACKFILL)
-        reading = ReadPast(self._github, self._store, self._publisher, lease, host=self._host, policy=self._policy)
+        access = self._access(BACKFILL)
+        reading = ReadPast(access)
 
         async def work() -> tuple[Backfilled, int]:
-            names = repositories or await repositories_of(self._github, self._hooks)
+            names = repositories or await repositories_of(access.github, self._hooks)
             backfill, read = await reading.run(names, since, progress)
-            end = await write_past_file(self._store, backfill, file.catalogue, file.max_series, file.path)
+            end = await write_past_file(access.store, backfill, file.catalogue, file.max_series, file.path)
             return read, end
 
-        return await run_exclusively(self._store, lease, work)
+        return await run_exclusively(access.store, access.lease, work)
 
     async def reconcile(self, *, dry_run: bool = False) -> Corrections:
         """Ask about what looks stuck; see `Reconcile`. Raises `PromgithubError`."""
-        lease = Lease(self._store, self._holder, name=RECONCILE)
-        work = Reconcile(
+        access = self._access(RECONCILE)
+        work = Reconcile(access, after=self._context.settings.reconcile_after, dry_run=dry_run)
+        return await run_exclusively(access.store, access.lease, work.run)
+
+    def _access(self, lease: str) -> RecoveryAccess:
+        context = self._context
+        return RecoveryAccess(
             self._github,
-            self._store,
-            self._publisher,
-            lease,
-            host=self._host,
-            policy=self._policy,
-            after=self._settings.reconcile_after,
-            dry_run=dry_run,
+            context.store,
+            context.publisher,
+            Lease(context.store, context.holder, name=lease),
+            host=enterprise_host(context.settings.github_api_url.get_secret_value()),
+            policy=context.policy,
         )
-        return await run_exclusively(self._store, lease, work.run)
 
 
 class RecoveryService:

@@ -97,7 +97,7 @@ class StatusPage:
             api=ENDPOINTS,
             link=partial(_link, query),
             duration=texts.duration,
-            instant=texts.instant,
+            instant=texts.instant_or_dash,
             ratio=texts.ratio,
             dollars=texts.dollars,
             number=texts.number,

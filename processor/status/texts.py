@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from shared.admin.instants import instant
+
 NONE = "\N{EN DASH}"
 """What stands for a value that there is not."""
 
@@ -33,9 +35,9 @@ def duration(seconds: float | None) -> str:
     raise AssertionError(seconds)
 
 
-def instant(moment: datetime | None) -> str:
-    """Return a time to the second, in UTC; a dash if there is none."""
-    return NONE if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+def instant_or_dash(moment: datetime | None) -> str:
+    """Return a time; a dash if there is none."""
+    return NONE if moment is None else instant(moment)
 
 
 def ratio(value: float | None) -> str:

@@ -136,7 +136,7 @@ def _job(one: OpenJob) -> tuple[Cell, ...]:
         clean(one.branch),
         _list(one.labels),
         printable(one.runner),
-        texts.instant(one.since),
+        texts.instant_or_dash(one.since),
         printable(one.url),
     )
 
@@ -158,7 +158,7 @@ def _run(one: OpenRun) -> tuple[Cell, ...]:
         clean(one.workflow),
         clean(one.branch),
         clean(one.event),
-        texts.instant(one.since),
+        texts.instant_or_dash(one.since),
         printable(one.url),
     )
 
@@ -187,7 +187,7 @@ def _failure(one: Failure, now: datetime) -> tuple[Cell, ...]:
             clean(one.workflow),
             clean(one.branch),
             texts.duration(one.duration_seconds),
-            texts.instant(one.failed_at),
+            texts.instant_or_dash(one.failed_at),
             printable(one.url),
         ),
     )
@@ -255,19 +255,19 @@ def _workflows(shown: Insights) -> Table:
 def _pipeline(shown: Pipeline) -> Section:
     parts: list[Cell | Table] = [Table("", (Column(""), Column("")), _health(shown))]
     if shown.events:
-        title = f"Deliveries handled by this process since {texts.instant(shown.started_at)}"
+        title = f"Deliveries handled by this process since {texts.instant_or_dash(shown.started_at)}"
         columns = _columns("Event", "#Counted", "#Duplicates", "#Dead letters", "Last received")
         rows = [
             _cells(
                 clean(one.event),
                 *map(texts.number, (one.processed, one.duplicates, one.dropped)),
-                texts.instant(one.last_at),
+                texts.instant_or_dash(one.last_at),
             )
             for one in shown.events
         ]
         parts.append(Table(title, columns, rows))
     for one in shown.recovery:
-        last = texts.instant(one.last_success_at) if one.last_success_at else "none yet in this process"
+        last = texts.instant_or_dash(one.last_success_at) if one.last_success_at else "none yet in this process"
         parts.append(Cell(f"Recovery, {clean(one.task)}: last success {last}"))
     return Section("Pipeline", parts)
 
@@ -330,4 +330,4 @@ def _none(text: str, filtered: bool) -> Cell:
 
 
 def _quiet(text: str, moment: datetime) -> Cell:
-    return Cell(f"{text} {texts.instant(moment)}", Tone.QUIET)
+    return Cell(f"{text} {texts.instant_or_dash(moment)}", Tone.QUIET)

@@ -10,8 +10,8 @@ import pytest
 from tests.support.deployment import ROOT
 from tests.support.docker import Installation, docker
 
-UP_SECONDS = 600.0
-"""Time for a build and for all services to become healthy."""
+BUILD_SECONDS = 600.0
+"""Time for a build of the image."""
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def image() -> Iterator[str]:
     """Build the image as docs/deploying.md says; give its name."""
     name = f"promgithub:test-{secrets.token_hex(4)}"
     base = os.environ.get("PROMGITHUB_TEST_BASE_IMAGE")  # where the one in the Dockerfile cannot be pulled
-    docker("build", "-t", name, *(["--build-arg", f"PYTHON={base}"] if base else []), ".", within=UP_SECONDS)
+    docker("build", "-t", name, *(["--build-arg", f"PYTHON={base}"] if base else []), ".", within=BUILD_SECONDS)
     yield name
     docker("rmi", "--force", name, status=None)
 
@@ -40,16 +40,11 @@ def installation(image: str, services: list[str], tmp_path_factory: pytest.TempP
     variables.write_text(f"{demo}\nCOMPOSE_PROJECT_NAME={project}\nPROMGITHUB_TAG={tag}\n")
     made = Installation(project, variables)
     try:
-        up(made, *services)
+        made.up(*services)
         yield made
     finally:
         _keep_logs(made, variables.with_name("compose.log"))
         made.compose("--profile", "demo", "down", "--volumes", "--timeout", "5", status=None)
-
-
-def up(installation: Installation, *services: str) -> None:
-    """Run the documented command, for the services that can run here."""
-    installation.compose("up", "--build", "--detach", "--wait", *services, within=UP_SECONDS)
 
 
 def _keep_logs(installation: Installation, file: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.containers.conftest import up
 from tests.containers.simulating import SIMULATION_SECONDS, simulate, under_load
 from tests.support.deployment import ROOT
 from tests.support.docker import Installation, docker, get, inspect, until_true
@@ -109,7 +108,7 @@ def test_the_figures_are_true_after_crashes_restarts_and_outages_under_load(inst
 
 def test_a_killed_receiver_is_back_with_the_next_up(installation: Installation, services: list[str]) -> None:
     docker("kill", installation.container("ingest"))
-    installation.compose("up", "--detach", "--wait", *services, within=SIMULATION_SECONDS)
+    installation.up(*services)
     installation.wait_healthy(*OURS)
 
 
@@ -158,7 +157,7 @@ def test_down_and_up_keep_every_figure(installation: Installation, services: lis
 
     installation.compose("down")
     assert installation.compose("ps", "--all", "--quiet").stdout == ""
-    up(installation, *services)
+    installation.up(*services)
 
     assert installation.figures() == before
     simulate(installation, 2, "--deliveries=200", "--seed=9")

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.containers.conftest import up
 from tests.containers.simulating import SIMULATION_SECONDS, under_load
 from tests.support.docker import Installation
 
@@ -45,7 +44,7 @@ def kill_everything(installation: Installation) -> None:
 def test_the_figures_are_true_after_a_minute_without(
     installation: Installation, services: list[str], fault: Callable[[Installation], None]
 ) -> None:
-    up(installation, *services)
+    installation.up(*services)
     with under_load(installation, deliveries=3000, rate=30):
         fault(installation)
     installation.wait_healthy("rabbitmq", "postgres", "ingest", "processor")

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import textwrap
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +24,15 @@ COMMAND_SECONDS = 120.0
 PATIENCE = 180.0
 """Time that a condition has to become true, in seconds."""
 
+WAIT_TIMEOUT = 300
+"""Time that services have to become healthy in the documented command, in seconds."""
+
+UP_SECONDS = WAIT_TIMEOUT + 30.0
+"""Time that the documented command has. The image is built before."""
+
 _POLL_SECONDS = 0.5
 _OUTPUT_SHOWN = 6000
+_LOG_LINES = 30
 
 _READ_METRICS = (
     "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8082/metrics', timeout=20).read().decode())"
@@ -36,18 +44,23 @@ def docker(
 ) -> subprocess.CompletedProcess[str]:
     """Run `docker` in the project's directory; return its status and output.
 
-    Raises `AssertionError` with the output if the exit status is not `status`. `None` accepts any.
+    Raises `AssertionError` with the output if the exit status is not `status` (`None` accepts any), or if the command
+    takes longer than `within`, in seconds.
     """
-    done = subprocess.run(
-        ["docker", *arguments],
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=within,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["docker", *arguments],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=within,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        shown = (late.stderr or b"").decode(errors="replace")[-_OUTPUT_SHOWN:]  # bytes, in spite of `text`
+        raise AssertionError(f"docker {' '.join(arguments)} has not ended within {within:.0f} s:\n{shown}") from late
     if status is not None:
         shown = f"{done.stdout[-_OUTPUT_SHOWN:]}\n{done.stderr[-_OUTPUT_SHOWN:]}"
         assert done.returncode == status, f"docker {' '.join(arguments)} exited with {done.returncode}:\n{shown}"
@@ -98,6 +111,27 @@ class Installation:
         """Run `docker compose`; see `docker`."""
         return docker("compose", "--env-file", str(self.variables), *arguments, status=status, within=within)
 
+    def up(self, *services: str) -> None:
+        """Run the documented command for these services, and wait until they are healthy.
+
+        Raises `AssertionError` with the state and the log of each container that is not well, if the command fails.
+        """
+        waiting = ("--wait", "--wait-timeout", str(WAIT_TIMEOUT))
+        try:
+            self.compose("up", "--build", "--detach", *waiting, *services, within=UP_SECONDS)
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}\n{self.unwell()}") from None
+
+    def unwell(self) -> str:
+        """Describe each container that is not healthy: its name and state, and the last lines of its log."""
+        containers = until_true(self._listed, "the engine lists the containers")
+        return "\n".join(_described(container) for container in containers if not _well(container))
+
+    def _listed(self) -> Sequence[Mapping[str, Any]] | None:
+        """Return what Compose says of each container; None if one of them just ended, which is an error on podman."""
+        listed = self.compose("ps", "--all", "--format", "json", status=None)
+        return None if listed.returncode else [json.loads(line) for line in listed.stdout.splitlines()]
+
     def containers(self, service: str) -> Sequence[str]:
         """Return the names of the running containers of a service, in the order of their numbers."""
         lines = self.compose("ps", "--format", "{{.Name}}", service).stdout.split()
@@ -131,6 +165,19 @@ class Installation:
     def _exposed(self) -> Figures | None:
         led = [page for page in self.pages() if figures.total(page, "promgithub_exporter_leader") == 1]
         return figures.of_ci(led[0]) if led else None
+
+
+def _well(container: Mapping[str, Any]) -> bool:
+    """Return whether a container, as `docker compose ps` lists it, is healthy or has ended with success."""
+    if container["State"] == "exited":
+        return bool(container["ExitCode"] == 0)
+    return bool(container["State"] == "running" and container["Health"] in ("", "healthy"))
+
+
+def _described(container: Mapping[str, Any]) -> str:
+    log = docker("logs", "--tail", str(_LOG_LINES), container["Name"], status=None)
+    state = f"{container['Name']} is {container['State']}: {container['Status']}"
+    return f"{state}\n{textwrap.indent(f'{log.stdout}{log.stderr}', '    ')}"
 
 
 def get(url: str) -> str:

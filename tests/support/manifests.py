@@ -15,6 +15,9 @@ from tests.support.deployment import ROOT, documents
 KUBERNETES = ROOT / "deploy/kubernetes"
 CHART = ROOT / "deploy/helm/promgithub"
 
+RUNNERS = '[[runner]]\nclass = "gpu"\nlabels = ["self-hosted", "gpu*"]\nusd_per_minute = 0.10\n'
+"""A file of runner classes."""
+
 EVERYTHING: Mapping[str, Any] = {
     "host": "promgithub.example.com",
     "image": {"pullSecrets": ["registry"]},
@@ -28,6 +31,7 @@ EVERYTHING: Mapping[str, Any] = {
     "upstreamNames": {"enabled": True},
     "dashboards": {"enabled": True},
     "keda": {"enabled": True},
+    "runnersFile": RUNNERS,
     "recovery": {"enabled": True, "hooks": ["example/292430182", "app"], "appId": "Iv23li0000000000"},
 }
 """Values of the chart that make all that it can make."""

@@ -8,7 +8,7 @@ import asyncpg
 import pytest_asyncio
 
 from promgithub.simulation.histories import Historian
-from tests.support import figures
+from tests.support import builders, figures
 from tests.support.figures import Figures
 from tests.support.github import GitHub, until
 from tests.support.processes import Process
@@ -177,3 +177,30 @@ async def test_a_failover_to_a_standby_that_lags_loses_what_only_the_primary_had
     counted = await github.settled(truth, processor)
     assert figures.value(counted, "promgithub_dead_letters") == 0
     assert await ask(pair.primary, "SELECT pg_is_in_recovery()")
+
+
+async def test_a_gauge_that_only_the_primary_had_falls_to_zero_once_it_is_delivered_again(
+    pair: Pair, start_receiver: Start, start_processor: Start, github: GitHub
+) -> None:
+    receiver, processor = start_receiver(), start_processor(DATABASE_URL=pair.url)
+    await asyncio.gather(receiver.ready(), processor.ready())
+    queued = builders.delivery(builders.job())
+    await pair.standby.stop()
+    await github.deliver(receiver, queued)
+    await until(lambda: has(pair.primary, 1), 20)
+    await pair.primary.kill()
+    await pair.standby.start()
+    await pair.standby.promote()
+
+    await github.deliver(receiver, queued)
+    await until(lambda: has(pair.standby, 1), 30)
+    await github.deliver(receiver, builders.delivery(builders.job(status="completed", conclusion="success")))
+    await until(lambda: has(pair.standby, 2), 20)
+
+    async def queued_jobs() -> list[float] | None:
+        """Return the gauges of queued jobs once none of them is above zero."""
+        shown = await exposed(github, processor)
+        gauges = [value for (name, _), value in shown.items() if name == "promgithub_job_queued"]
+        return None if any(gauges) else gauges
+
+    assert await until(queued_jobs, 20) == [0], "a gauge that vanishes is not zero"

@@ -12,6 +12,7 @@ import yaml
 
 from shared.settings import parse_duration
 from tests.support.deployment import PORTS, ROLE_OF_COMMAND, ROOT, SHUTDOWN_SECONDS, parse, problems
+from tests.support.docker import WAIT_TIMEOUT
 
 CHECK = Path(sys.executable).with_name("check-jsonschema")
 FILE = ROOT / "compose.yaml"
@@ -110,6 +111,14 @@ def test_the_health_checks_ask_what_the_image_has() -> None:
 def test_the_spool_is_on_a_volume() -> None:
     spool = Path(OURS["ingest"]["environment"]["PROMGITHUB_SPOOL_DIR"])
     assert any(spool.is_relative_to(target) for source, target in _mounts(OURS["ingest"]) if source == "spool")
+
+
+def test_every_documented_command_that_waits_gives_up_when_the_tests_do() -> None:
+    files = [FILE, *map(ROOT.joinpath, ("demo.env", "README.md")), *(ROOT / "docs").glob("*.md")]
+    commands = [line for file in files for line in file.read_text("utf-8").splitlines() if "docker compose" in line]
+    waiting = [line for line in commands if re.search(r" up\b.*--wait\b", line)]
+    assert len(waiting) >= 6
+    assert [line for line in waiting if f"--wait --wait-timeout {WAIT_TIMEOUT}" not in line] == []
 
 
 def test_prometheus_keeps_exemplars() -> None:

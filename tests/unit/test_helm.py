@@ -13,9 +13,10 @@ import yaml
 from pydantic import SecretStr
 
 from deploy.grafana.all_dashboards import files
+from deploy.prometheus_rule import RUNBOOK
 from shared.settings import CommonSettings, IngestSettings, ProcessorSettings, variable
 from tests.support.deployment import ROOT
-from tests.support.manifests import CHART, EVERYTHING, KUBERNETES, installed, kustomized, rendered
+from tests.support.manifests import CHART, EVERYTHING, KUBERNETES, RUNNERS, installed, kustomized, rendered
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 EXAMPLE = yaml.safe_load((CHART.parent / "example.yaml").read_text("utf-8"))
@@ -25,17 +26,20 @@ HELMS_OWN = {
     "app.kubernetes.io/instance",
     "app.kubernetes.io/managed-by",
     "app.kubernetes.io/version",
+    "checksum/runners",
     "checksum/settings",
     "helm.sh/chart",
     "imagePullPolicy",
 }
-"""What a chart has and kustomize does otherwise: labels of the release, and the hash of the settings."""
+"""What a chart has and kustomize does otherwise: labels of the release, and hashes of the content of ConfigMaps."""
+
+_HASH = re.compile(r"-[a-z0-9]{10}$")
 
 BASE_VALUES: dict[str, Any] = {
     "host": "promgithub.example.com",
     "ingest": {"autoscaling": ON},
-    "ingress": ON | {"className": "nginx", "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "26m"}},
-    "networkPolicy": ON | {"proxyNamespace": "ingress-nginx"},
+    "ingress": ON,
+    "networkPolicy": ON | {"proxyNamespace": "ingress"},
 }
 """The values with which the chart makes what the kustomize base has."""
 
@@ -47,6 +51,7 @@ COMPONENTS: Mapping[str, dict[str, Any]] = {
     "keda": {"keda": ON},
     "monitoring": {"monitoring": ON},
     "recovery": {"recovery": ON | {"hooks": ["example/292430182"]}},
+    "runners": {"runnersFile": RUNNERS},
     "upstream-names": {"upstreamNames": ON},
 }
 """The values for each component of kustomize."""
@@ -57,8 +62,9 @@ def kinds(manifests: list[Any]) -> set[str]:
 
 
 def by_name(manifests: list[Any]) -> dict[tuple[str, str], Any]:
-    """Return the manifests without what is Helm's own, and without the hash in the name of the ConfigMap."""
-    renamed = {one["metadata"]["name"]: "promgithub" for one in manifests if one["kind"] == "ConfigMap"}
+    """Return the manifests without what is Helm's own, and without the hash in the names of ConfigMaps."""
+    names = [one["metadata"]["name"] for one in manifests if one["kind"] == "ConfigMap"]
+    renamed = {name: _HASH.sub("", name) for name in names}
     plain = [_plain(manifest, renamed) for manifest in manifests]
     named = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in plain}
     assert len(named) == len(manifests)
@@ -75,12 +81,22 @@ def _plain(node: Any, renamed: Mapping[str, str]) -> Any:
 
 
 def kustomized_with(components: list[str], folder: Path) -> list[Any]:
-    """Return what kustomize builds of the base with components, and with the image's tag of this version."""
+    """Return what kustomize builds of the base with components, and with the image's tag of this version.
+
+    An overlay with the component `runners` has its file, and makes the ConfigMap that the component mounts.
+    """
+    (folder / "runners.toml").write_text(RUNNERS, "utf-8")
+    config_map = {
+        "name": "promgithub-runners",
+        "files": ["runners.toml"],
+        "options": {"labels": {"app.kubernetes.io/name": "promgithub"}},
+    }
     paths = {name: os.path.relpath(KUBERNETES / name, folder) for name in ("base", "components")}
     kustomization = {
         "resources": [paths["base"]],
         "components": [f"{paths['components']}/{name}" for name in components],
         "images": [{"name": "promgithub", "newTag": VERSION}],
+        "configMapGenerator": [config_map] if "runners" in components else [],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), "utf-8")
     return kustomized(folder)
@@ -141,6 +157,8 @@ WRONG = [
     ({"settings": {"LOG_LEVEL": "info"}}, "invalid propertyName 'LOG_LEVEL'"),
     ({"settings": {"PROMGITHUB_PREFETCH": 500}}, "at '/settings/PROMGITHUB_PREFETCH': got number, want string"),
     ({"settings": {"PROMGITHUB_ADMIN_PORT": "80"}}, "settings.PROMGITHUB_ADMIN_PORT cannot be set: the chart sets it"),
+    ({"settings": {"PROMGITHUB_RUNNERS_FILE": "/x"}, "runnersFile": "[[runner]]"}, "are two files: give one of them"),
+    ({"monitoring": {"runbookUrl": "docs.example.com"}}, "at '/monitoring/runbookUrl': 'docs.example.com' does not"),
     ({"recovery": {"hooks": ["acme"]}}, "at '/recovery/hooks/0': 'acme' does not match pattern"),
     ({"host": "https://x.example.com"}, 'host is "https://x.example.com": give only the name'),
     ({"ingress": ON}, "ingress.enabled needs host"),
@@ -205,6 +223,28 @@ def test_a_changed_setting_rolls_the_pods() -> None:
     assert hashes("info").isdisjoint(hashes("debug"))
 
 
+def test_changed_runner_classes_roll_the_processors_only() -> None:
+    def pods(price: str) -> dict[str, Any]:
+        manifests = installed({"runnersFile": f"[[runner]]\nusd_per_minute = {price}\n"})
+        return {one["kind"]: one["spec"]["template"] for one in manifests if "template" in one.get("spec", {})}
+
+    before, after = pods("0.1"), pods("0.2")
+    assert before["Deployment"] != after["Deployment"]
+    assert before["StatefulSet"] == after["StatefulSet"]
+
+
+def test_every_alert_links_to_the_runbook_that_a_value_names() -> None:
+    def links(**values: str) -> list[str]:
+        manifests = installed({"monitoring": ON | values})
+        groups = [group for one in manifests if one["kind"] == "PrometheusRule" for group in one["spec"]["groups"]]
+        alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+        return [rule["annotations"]["runbook_url"] for rule in alerts]
+
+    own = "https://docs.example.com/$1/runbook.html"
+    assert links(runbookUrl=own) == [link.replace(RUNBOOK, own) for link in links()]
+    assert all(link.startswith(f"{own}#") for link in links(runbookUrl=own))
+
+
 def test_two_releases_in_one_namespace_share_nothing() -> None:
     one, other = ({(m["kind"], m["metadata"]["name"]) for m in installed(EVERYTHING, name)} for name in ("a", "b"))
     assert one.isdisjoint(other)
@@ -230,7 +270,7 @@ def test_the_notes_name_what_was_installed(values: Mapping[str, Any]) -> None:
     named = set(re.findall(r"(statefulset|deployment|secret)/([\w-]+)", notes))
     assert named == {("statefulset", "ci-promgithub-ingest"), ("deployment", "ci-promgithub-processor")}
     volumes = [volume for one in named for volume in manifests[one]["spec"]["template"]["spec"]["volumes"]]
-    keys = {item["key"] for volume in volumes for item in volume["secret"]["items"]}
+    keys = {item["key"] for volume in volumes for item in volume.get("secret", {}).get("items", ())}
     assert set(re.findall(r"--from-file=([\w-]+)", notes)) == keys
 
 

@@ -116,24 +116,31 @@ def test_every_container_runs_an_existing_command_with_existing_settings(
             name: value for ref in container["envFrom"] for name, value in settings[ref["configMapRef"]["name"]].items()
         }
         environment |= {one["name"]: one["value"] for one in container["env"]}
-        files = _mounted(pod, container)
+        files = _mounted(pod, container, settings)
         for name, value in environment.items():
             if name.endswith("_FILE"):
-                file = tmp_path / files[value]
-                file.write_text(SECRETS[files[value]], "utf-8")
+                file = tmp_path / Path(value).name
+                file.write_text(files[value], "utf-8")
                 environment[name] = str(file)
         assert list(problems(environment, container["args"][0], monkeypatch)) == []
 
 
-def _mounted(pod: Any, container: Any) -> dict[str, str]:
-    """Return the key of the Secret for each path at which a container finds one."""
+def _mounted(pod: Any, container: Any, config_maps: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the content of each file that a container has of the Secret and of ConfigMaps, by its path."""
     paths = {mount["name"]: Path(mount["mountPath"]) for mount in container["volumeMounts"]}
     return {
-        str(paths[volume["name"]] / item["path"]): item["key"]
+        str(paths[volume["name"]] / name): text
         for volume in pod["volumes"]
-        if volume["name"] in paths and volume["secret"]["secretName"] == "promgithub"
-        for item in volume["secret"]["items"]
+        if volume["name"] in paths
+        for name, text in _content(volume, config_maps).items()
     }
+
+
+def _content(volume: Any, config_maps: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+    if "configMap" in volume:
+        return config_maps[volume["configMap"]["name"]]
+    assert volume["secret"]["secretName"] == "promgithub"
+    return {item["path"]: SECRETS[item["key"]] for item in volume["secret"]["items"]}
 
 
 @pytest.mark.parametrize("build", BUILDS)

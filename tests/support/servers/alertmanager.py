@@ -10,7 +10,7 @@ import aiohttp
 
 from tests.support.servers.daemon import Daemon
 from tests.support.servers.errors import MissingServerError
-from tests.support.servers.private import PrivateServer
+from tests.support.servers.web import WebServer
 
 HOW_TO_INSTALL = """\
   Debian, Ubuntu   sudo apt-get install prometheus-alertmanager
@@ -25,7 +25,7 @@ def installed(*names: str) -> str:
     return path
 
 
-class Alertmanager(PrivateServer):
+class Alertmanager(WebServer):
     """A private Alertmanager that is no member of a cluster.
 
     Raises `MissingServerError` when created where Alertmanager is not installed.
@@ -38,16 +38,7 @@ class Alertmanager(PrivateServer):
         """`config`: the text of its `alertmanager.yml`; files that it names are named by absolute paths."""
         self._program = installed("prometheus-alertmanager", "alertmanager")
         self._config = config
-        super().__init__()
-
-    @property
-    def url(self) -> str:
-        """Where its API is."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def description(self) -> str:
-        return f"private instance of {self._program}"
+        super().__init__(self._program)
 
     def _prepare(self) -> Daemon:
         config = self.directory / "alertmanager.yml"
@@ -61,17 +52,6 @@ class Alertmanager(PrivateServer):
         command = [self._program, *(f"--{name}={value}" for name, value in options.items())]
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.directory)}
         return Daemon(command, environment, self.directory / "server.log")
-
-    async def _initialise(self) -> None:
-        pass
-
-    async def _probe(self) -> None:
-        try:
-            async with aiohttp.ClientSession() as client, client.get(f"{self.url}/-/ready") as answer:
-                if answer.status != 200:
-                    raise ConnectionError(f"it answers {answer.status}")
-        except aiohttp.ClientConnectionError as error:
-            raise ConnectionError(str(error)) from error
 
     async def fire(self, alerts: Iterable[Mapping[str, Mapping[str, str]]]) -> None:
         """Hand over alerts as Prometheus does: each with `labels`, and with `annotations` if it has any."""

@@ -64,16 +64,12 @@ class PgBouncer(PrivateServer):
         self._mode = mode
         self._pool_size = pool_size
         self._ignored = ignored
-        super().__init__()
+        super().__init__(program)
 
     @property
     def url(self) -> str:
         """The URL of the database, by way of pgbouncer."""
         return urlunsplit(self._server._replace(netloc=f"postgres@127.0.0.1:{self.port}"))
-
-    @property
-    def description(self) -> str:
-        return f"private instance of {self._program}"
 
     def _prepare(self) -> Daemon:
         user = postgres.unprivileged_user()

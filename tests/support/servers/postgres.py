@@ -44,16 +44,12 @@ class PostgresServer(PrivateServer):
         self._prefix = prefix
         self._programs = _installed()
         self._user = unprivileged_user()
-        super().__init__()
+        super().__init__(self._programs)
 
     @property
     def url(self) -> str:
         """Where to connect to, as superuser."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
-
-    @property
-    def description(self) -> str:
-        return f"private instance from {self._programs}"
 
     @property
     def _data(self) -> Path:

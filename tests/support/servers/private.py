@@ -32,7 +32,9 @@ class PrivateServer(ABC):
     name: ClassVar[str]
     graceful: ClassVar[signal.Signals]
 
-    def __init__(self) -> None:
+    def __init__(self, installed: str | Path) -> None:
+        """`installed`: the program that it runs, or the folder of its programs."""
+        self._installed = installed
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix=f"promgithub-test-{self.name.lower()}-"))
         self._daemon = self._prepare()
@@ -44,9 +46,9 @@ class PrivateServer(ABC):
         """Where to connect to, and as whom."""
 
     @property
-    @abstractmethod
     def description(self) -> str:
         """Where the server comes from, in one line."""
+        return f"private instance from {self._installed}"
 
     @abstractmethod
     def _prepare(self) -> Daemon:

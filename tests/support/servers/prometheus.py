@@ -11,7 +11,7 @@ import aiohttp
 
 from tests.support.servers.daemon import Daemon
 from tests.support.servers.errors import MissingServerError, PrometheusError
-from tests.support.servers.private import PrivateServer
+from tests.support.servers.web import WebServer
 
 _ANSWER_SECONDS = 10.0
 _PAST_SECONDS = 60.0
@@ -21,7 +21,7 @@ HOW_TO_INSTALL = """\
   macOS            brew install prometheus"""
 
 
-class PrometheusServer(PrivateServer):
+class PrometheusServer(WebServer):
     """A private Prometheus.
 
     Raises `MissingServerError` when created where Prometheus is not installed.
@@ -42,16 +42,7 @@ class PrometheusServer(PrivateServer):
         self._config = config
         self._past = past
         self._features = features
-        super().__init__()
-
-    @property
-    def url(self) -> str:
-        """Where its API is."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def description(self) -> str:
-        return f"private instance of {self._program}"
+        super().__init__(program)
 
     def _prepare(self) -> Daemon:
         config = self.directory / "prometheus.yml"
@@ -74,17 +65,6 @@ class PrometheusServer(PrivateServer):
         samples.write_text(self._past, "utf-8")
         command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(samples), str(self.directory / "data")]
         subprocess.run(command, check=True, capture_output=True, timeout=_PAST_SECONDS)
-
-    async def _initialise(self) -> None:
-        pass
-
-    async def _probe(self) -> None:
-        try:
-            async with aiohttp.ClientSession() as client, client.get(f"{self.url}/-/ready") as answer:
-                if answer.status != 200:
-                    raise ConnectionError(f"it answers {answer.status}")
-        except aiohttp.ClientConnectionError as error:
-            raise ConnectionError(str(error)) from error
 
     async def own_metrics(self) -> str:
         """Return what Prometheus says about itself."""

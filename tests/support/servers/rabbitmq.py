@@ -58,16 +58,12 @@ class RabbitServer(PrivateServer):
 
     def __init__(self) -> None:
         self._programs = _installed()
-        super().__init__()
+        super().__init__(self._programs)
 
     @property
     def url(self) -> str:
         """Where to connect to, as guest."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
-
-    @property
-    def description(self) -> str:
-        return f"private instance from {self._programs}"
 
     def _prepare(self) -> Daemon:
         config = _CONFIG.format(port=self.port, max_message_size=MAX_MESSAGE_SIZE)

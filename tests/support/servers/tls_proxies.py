@@ -59,16 +59,12 @@ class TlsProxy(PrivateServer):
             raise MissingServerError(f"{package}\n  macOS            brew install {self.program}")
         self._path = program
         self._authority = trustme.CA()
-        super().__init__()
+        super().__init__(program)
 
     @property
     def url(self) -> str:
         """Its address. Its certificate is for `NAME`."""
         return f"https://127.0.0.1:{self.port}"
-
-    @property
-    def description(self) -> str:
-        return f"private instance of {self._path}"
 
     @property
     def authority(self) -> trustme.CA:
