@@ -44,13 +44,13 @@ echo '  macOS            brew install python'; \
 echo '  another Python   make $(MAKECMDGOALS) PYTHON=/path/to/python3'
 endef
 
-run: venv  ## Start promgithub in one process, with its data in ./data, and say what to do next
+run: venv  ## Start promgithub in one process, with its data in ./data, and print the next steps
 	@$(BIN)/python -m promgithub.quickstart run
 
-demo: venv  ## See it work: start, simulate, compare every figure with the truth, stop
+demo: venv  ## Start promgithub, simulate, compare every figure with the truth, and stop
 	@$(BIN)/python -m promgithub.quickstart demo
 
-test: venv  ## Run the tests on real servers, which it installs first where it may
+test: venv  ## Run the tests on real servers; on Debian as root, install the servers first
 	@.ci/servers
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -65,33 +65,33 @@ bench: venv  ## Measure speed and size on private servers, in ten minutes; ARGS=
 	@.ci/servers
 	$(BIN)/python -m bench $(ARGS)
 
-lint: venv  ## Check style, types and which package may import which
+lint: venv  ## Check style, types and imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: venv  ## Format the code and mend what ruff can mend
+format: venv  ## Format the code, and repair what ruff can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: venv  ## Make anew what the code says: tables in docs/, Grafana dashboards, what Prometheus relabels
+docs: venv  ## Write what the docs, the Grafana dashboards and Prometheus' configurations repeat of the code
 	$(BIN)/python -m promgithub.reference .
 	$(BIN)/python -m deploy.grafana
 
-pictures: venv  ## Take the pictures of the status page anew, from a simulated history; needs Chromium
+pictures: venv  ## Take new pictures of the status page, from a simulated history; needs Chromium
 	$(BIN)/python -m tests.support.pictures docs/pictures
 
-site: venv  ## Build the documentation into site/; a page, link or anchor that is missing is an error
+site: venv  ## Build the documentation into site/; a missing page, link or anchor is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-manifests: venv  ## Write the runbook address into the alerts, and make the rules for Kubernetes and Helm anew
+manifests: venv  ## Write the runbook's address into the alerts, and the rules for Kubernetes and Helm
 	$(BIN)/python -m deploy.prometheus_rule
 
 dist: venv  ## Build the sdist and, from it, the wheel into dist/
 	$(BIN)/python -m build --no-isolation
 
-lock: venv  ## Write the versions and hashes anew from pyproject.toml; ARGS=--upgrade takes the newest releases
+lock: venv  ## Write versions and hashes from pyproject.toml; ARGS=--upgrade takes the newest releases
 	@tools=`mktemp -d` && trap 'rm -rf "$$tools"' EXIT && \
 	$(BIN)/python -m venv "$$tools" && \
 	"$$tools/bin/python" -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) && \

@@ -49,6 +49,7 @@ def run(data_dir: Path = Path("data")) -> None:
     metrics = f"{page}/metrics"
     file = settings.webhook_secret_file
     secret = file.read_text("utf-8").split("\n", 1)[0] if file else "the one in PROMGITHUB_WEBHOOK_SECRET"
+    command = _shown(PROMGITHUB)
     lines = (
         "promgithub is ready. Ctrl-C stops it without losing deliveries.",
         "",
@@ -57,9 +58,12 @@ def run(data_dir: Path = Path("data")) -> None:
         f"    Payload URL   {webhook}  (GitHub needs a public address that forwards to it)",
         "    Content type  application/json",
         f"    Secret        {secret}",
+        "  Or let a command do it (docs/connecting.md has the steps):",
+        f"    {command} connect       registers a GitHub App",
+        f"    {command} hooks create  creates the webhook, with a token",
         f"  For Prometheus:  {metrics}",
         f"  To try it in another terminal with simulated data (it stays until you delete {data_dir}/promgithub.db):",
-        f"    {_shown(PROMGITHUB)} simulate {webhook} --metrics {metrics}" + (f" --secret-file {file}" if file else ""),
+        f"    {command} simulate {webhook} --metrics {metrics}" + (f" --secret-file {file}" if file else ""),
         "",
     )
 

@@ -54,7 +54,7 @@ async def test_run_makes_up_a_secret_once_and_says_what_to_do_next(tmp_path: Pat
             stderr=asyncio.subprocess.DEVNULL,
         )
         assert process.stdout is not None
-        lines = [(await asyncio.wait_for(process.stdout.readline(), 20)).decode() for _ in range(10)]
+        lines = [(await asyncio.wait_for(process.stdout.readline(), 20)).decode() for _ in range(13)]
         await until(lambda: ready(admin_port), 60)
         for port in (service_port, admin_port):  # a listener on all addresses would answer here too
             with pytest.raises(ConnectionRefusedError):
@@ -70,7 +70,8 @@ async def test_run_makes_up_a_secret_once_and_says_what_to_do_next(tmp_path: Pat
         assert f"http://localhost:{service_port}/webhook" in text
         assert f"What is queued, running and failing:  http://localhost:{admin_port}\n" in text
         assert f"http://localhost:{admin_port}/metrics" in text
-        assert "simulate" in text
+        for command in ("connect", "hooks create", "simulate"):
+            assert f"promgithub {command} " in text
 
 
 async def test_the_page_shows_simulated_jobs_within_a_minute_of_the_start(tmp_path: Path) -> None:
