@@ -187,7 +187,7 @@ async def test_recorded_messages_are_counted_exactly_once_on_the_recorded_store(
     async with started(queue.broker()) as broker:
         left, consumer = len(messages), await broker.consume(100)
         async with asyncio.timeout(SOON):
-            async for batch in consumer.batches(100, 0.1):
+            async for batch in consumer.batches(5, 0.1):
                 await upgraded.pipeline.process(batch)
                 left -= len(batch.deliveries)
                 if not left:

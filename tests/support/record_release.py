@@ -153,7 +153,7 @@ def waiting() -> list[Delivery]:
         *_requests([job(61, run_id=6, labels=["macos-15-xlarge"])], 209),
         *_requests([job(62, run_id=6, status="waiting", gate=0)], 210),
         *_requests([run(9, status="completed", conclusion="success", head_repository=builders.FORK, updated=9)], 211),
-        *_requests([job(52, run_id=5)], 19),
+        *_requests([builders.push(2)], 20),  # unlike the state of a job, a push is known by its ID alone
     ]
 
 
