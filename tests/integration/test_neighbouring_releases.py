@@ -1,6 +1,6 @@
 """Two neighbouring releases work side by side: this one understands what each recorded one wrote, and the reverse.
 
-`tests/releases/` has what they wrote; `tests.support.record_release` writes it.
+Only the newest recorded release must understand this one. `tests/releases/` has what they wrote; `tests.support.record_release` writes it.
 """
 
 import asyncio
@@ -45,6 +45,10 @@ SOON = 20.0
 def recorded(request: pytest.FixtureRequest) -> Recorded:
     """Give what a release wrote, each release in turn."""
     return Recorded(RELEASES / request.param)
+
+
+newest = pytest.mark.parametrize("recorded", VERSIONS[-1:], indirect=True)
+"""Marks a test of what the release before needs of this one."""
 
 
 @pytest_asyncio.fixture
@@ -153,6 +157,7 @@ async def sizes(connection: AsyncConnection) -> dict[str, int]:
     return {table: await connection.scalar(text(f"SELECT count(*) FROM {table}")) or 0 for table in tables}  # noqa: S608
 
 
+@newest
 async def test_an_upgrade_only_expands_the_schema_and_keeps_every_row(recorded: Recorded, store_url: str) -> None:
     """The release before goes on working on the new schema until it is stopped: see `breaks`."""
     await recorded.restore_store(store_url)
@@ -168,6 +173,7 @@ async def test_an_upgrade_only_expands_the_schema_and_keeps_every_row(recorded: 
     assert min(count for table, count in rows.items()) > 0
 
 
+@newest
 async def test_this_release_reads_what_the_release_before_writes_into_the_new_schema(
     recorded: Recorded, store_url: str
 ) -> None:
@@ -201,6 +207,7 @@ async def test_recorded_messages_are_counted_exactly_once_on_the_recorded_store(
     assert (figures.total(before, running), figures.total(after, running)) == (1, 0)
 
 
+@newest
 async def test_the_rows_of_this_release_can_be_read_by_the_recorded_one(upgraded: Worker, recorded: Recorded) -> None:
     """A state may have further elements at its end, and further flags. Readers ignore both.
 
@@ -260,6 +267,7 @@ def letters_of(recorded: Recorded) -> list[tuple[Delivery, str]]:
     return [(delivery_of(one), one["headers"]["x-promgithub-reason"]) for one in recorded.dead_letters]
 
 
+@newest
 async def test_the_messages_of_this_release_have_all_that_a_recorded_one_wrote(
     recorded: Recorded, queue: Queue
 ) -> None:

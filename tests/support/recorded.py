@@ -1,6 +1,7 @@
 """What earlier releases wrote, as `tests.support.record_release` has stored it in a folder for each release."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -21,7 +22,13 @@ from tests.support.figures import Figures, Sample
 
 RELEASES = Path(__file__).parents[1] / "releases"
 
-VERSIONS = sorted(folder.name for folder in RELEASES.iterdir() if folder.is_dir())
+
+def _place(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+VERSIONS = sorted((folder.name for folder in RELEASES.iterdir()), key=_place)
+"""The recorded releases. The last one is the neighbour of this release."""
 
 RABBITMQ, SPOOL, ROWS = "rabbitmq.json", "spool.sql", "rows.sql"
 """The queues and the messages, the spool, and the rows that the release wrote into the store of either kind."""
