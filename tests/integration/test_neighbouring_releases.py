@@ -1,6 +1,7 @@
 """Two neighbouring releases work side by side: this one understands what each recorded one wrote, and the reverse.
 
-Only the newest recorded release must understand this one. `tests/releases/` has what they wrote; `tests.support.record_release` writes it.
+Only the newest recorded release must understand this one. `tests/releases/` has what they wrote;
+`tests.support.record_release` writes it.
 """
 
 import asyncio
