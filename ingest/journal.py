@@ -48,9 +48,11 @@ class Journal:
         The field `suppressed` says how many refusals with this outcome were not logged as a warning since the last one.
         """
         outcome = refusal.outcome
+        suppressed = self._limit.admit(outcome)
+        if suppressed is None and not _stdlib.isEnabledFor(logging.DEBUG):  # in an overload, this must cost little
+            return
         details = _named(headers) | {"status": refusal.status, "outcome": outcome.value, "reason": refusal.error}
         details |= {"address": address or "unknown"} | _claimed(headers)
-        suppressed = self._limit.admit(outcome)
         if suppressed is None:
             _log.debug("refused", **details)
         else:
