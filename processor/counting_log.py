@@ -59,7 +59,7 @@ class CountingLog:
 def repository_of(meaning: Fact | Tally) -> str | None:
     """Return the repository that a fact or a tally names, as in the label `repository`, or None."""
     if isinstance(meaning, Fact):
-        return meaning.subject.about(meaning.key, meaning.told).get("repository")
+        return meaning.subject.repository(meaning.told)
     for metric, labels in meaning.series():
         if "repository" in metric.label_names:
             return labels[metric.label_names.index("repository")]

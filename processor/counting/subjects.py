@@ -182,11 +182,15 @@ class Subject(ABC, Generic[K, S]):
     def about(self, key: K, known: S | None) -> Mapping[str, Any]:
         """Return the key, the run and the repository of a row by name, for the log."""
         named = dict(zip(self.key.__annotations__, key, strict=True))
-        if known is None or self.gauges is None:
+        repository = None if known is None else self.repository(known)
+        if known is None or repository is None:
             return named
-        repository = self.labels(known)[self.gauges.label_names.index("repository")]
         run = {name: value for name, value in self.links(known).items() if name in {"run_id", "attempt"}}
         return {"repository": repository, **run, **named}
+
+    def repository(self, known: S) -> str | None:
+        """Return the repository of a row, as in the label `repository`, or None if the subject has no gauges."""
+        return None if self.gauges is None else self.labels(known)[self.gauges.label_names.index("repository")]
 
     def shown(self, known: S) -> bool:
         """Return whether gauges show 0 for the labels of a row when no row with these labels is open."""

@@ -15,9 +15,9 @@ _FLAGS = struct.Struct(">H")
 _SIZE = struct.Struct(">I")
 _INTEGER = struct.Struct(">q")
 
-_USUAL = 0xB0E0
-"""The flags of a delivery's properties (AMQP 0-9-1 section 4.2.6.1): content type, headers, delivery mode, message ID,
-time stamp, type."""
+_USUAL = 0xB8E0
+"""The flags of a delivery's properties (AMQP 0-9-1 section 4.2.6.1): content type, headers, delivery mode, priority,
+message ID, time stamp, type."""
 
 _LONG_STRING, _LONG_INTEGER = ord("S"), ord("l")
 
@@ -41,7 +41,7 @@ def properties_of(header: bytes) -> MessageProperties:
     try:
         if _FLAGS.unpack_from(header, CONTENT.size)[0] == _USUAL:
             return _usual_properties(header)
-    except (IndexError, ValueError, OverflowError, struct.error):
+    except (IndexError, ValueError, OverflowError, OSError, struct.error):
         pass
     found = header_of(header).properties
     return MessageProperties(found.message_id, found.message_type, found.timestamp, found.headers or {})
@@ -71,7 +71,7 @@ def _usual_properties(header: bytes) -> MessageProperties:
             raise ValueError(f"a header of kind {kind}")
     if at != end:
         raise ValueError("the headers end in the middle of a value")
-    begin = at + 2  # after the delivery mode and the length of the ID
+    begin = at + 3  # after the delivery mode, the priority and the length of the ID
     at = begin + header[begin - 1]
     message_id = header[begin:at].decode()
     (seconds,) = _INTEGER.unpack_from(header, at)
