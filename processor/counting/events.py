@@ -194,7 +194,7 @@ def job_fact(event: payloads.JobEvent, source: _Source) -> Fact | Tally:
         execution = fingerprint(*parts) if timed else Fingerprint("")
         finish = Finish(
             not conclusion,
-            not (timed and ran),
+            0 if timed and ran else 1 if timed else 2,
             at,
             source.emitted,
             attempt,
@@ -307,7 +307,7 @@ def _wanted(
 
 def _verdict(job: payloads.JobPayload, attempt: int, finish: Finish | None, source: _Source) -> Verdict | None:
     """Return what the end of a job says about flakiness. The successes of a first attempt say nothing."""
-    if finish is None or finish.incomplete or not job.name:
+    if finish is None or finish.lacking or not job.name:
         return None
     failed = finish.completed if finish.conclusion in FAILURES else None
     retried = finish.started if finish.conclusion == "success" and attempt > 1 else None

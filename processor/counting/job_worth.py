@@ -101,8 +101,11 @@ class JobWorth:
             self._count_queue_time(start)
 
     def _count_finish(self, finish: Finish) -> None:
-        execution = self._execution(finish)
-        if finish.execution and execution is None:
+        # A report without times is one of the execution that the job's other reports name. Counted by itself, it would
+        # count twice, as a twin of the job may have been counted by a report of this job.
+        named = finish if finish.execution or self.job.finish is None else self.job.finish
+        execution = self._execution(named)
+        if named.execution and execution is None:
             return  # the execution was not loaded, because this finish has already been counted
         by, tally = self._report(finish), self.tally
         if first_of(Flag.END, self.row, execution, by):

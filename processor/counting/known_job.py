@@ -37,12 +37,12 @@ class Start(NamedTuple):
 class Finish(NamedTuple):
     """A report that a job has completed. Of several, the minimum is kept: the most complete, then the earliest one.
 
-    Times are Unix ms. `ran` is True if the job was on a runner. `execution` is the fingerprint of the finish, in hex,
-    or "" if the report lacks a time.
+    Times are Unix ms. `lacking` is 0 if the report has everything, 1 without a runner, 2 without a time. `ran` is True
+    if the job was on a runner. `execution` is the fingerprint of the finish, in hex, or "" if the report lacks a time.
     """
 
     unconcluded: bool
-    incomplete: bool
+    lacking: int
     at: int
     emitted: int
     attempt: int

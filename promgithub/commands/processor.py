@@ -9,7 +9,7 @@ from shared.brokers.choice import shared_broker
 from shared.settings import ProcessorSettings
 
 NICENESS = 5
-"""The scheduling priority of the processor: behind receivers on the same machine, which have to answer GitHub in time."""
+"""The scheduling priority of the processor: behind receivers on its machine, which have to answer GitHub in time."""
 
 
 def command() -> None:

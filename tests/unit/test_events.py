@@ -189,6 +189,22 @@ def test_jobs_of_one_name_and_time_in_one_attempt_are_different_jobs() -> None:
     assert statuses(counted([SUCCEEDED, twin])) == {("completed", "success"): 2}
 
 
+def test_a_report_without_times_does_not_count_again_what_another_report_counted_for_a_twin() -> None:
+    twins = [
+        builders.job(job_id, status="completed", conclusion="success", started=7, completed=67, attempt=attempt)
+        for job_id in (289, 290)
+        for attempt in (1, 2)
+    ]
+    without_times = builders.job(290, status="completed", conclusion="success")
+    without_times["workflow_job"] |= {"started_at": None, "completed_at": None}
+    for order in permutations(deliveries([*twins, without_times])):
+        memory = Memory()
+        for delivery in order:
+            memory.count([delivery])
+        memory.settle()
+        assert statuses(memory.tally) == {("completed", "success"): 2}
+
+
 @pytest.mark.parametrize("last", ["queued", "waiting"])
 def test_of_queued_and_waiting_the_newer_deployment_time_wins_in_any_order(last: str) -> None:
     first = "waiting" if last == "queued" else "queued"
