@@ -1,6 +1,6 @@
 """The protocol of the load generator: orders and answers, as lines of JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -11,6 +11,8 @@ SECRET = "It's a Secret to Everybody"  # noqa: S105 - of GitHub's documentation
 class Order(msgspec.Struct, frozen=True):
     """Send deliveries, signed with a secret, to the URL of a webhook (`http://HOST:PORT/PATH`).
 
+    The connections are distributed over this URL and those of `others`.
+
     Without `rate`, each connection sends the next delivery as soon as it has an answer. With `rate`, deliveries are due
     at fixed times, `rate` per second, and latencies are measured from these times.
     """
@@ -20,6 +22,7 @@ class Order(msgspec.Struct, frozen=True):
     deliveries: int
     rate: float | None = None
     secret: str = SECRET
+    others: Sequence[str] = ()
 
 
 class LoadOutcome(msgspec.Struct, frozen=True):

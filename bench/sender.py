@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
+from itertools import cycle, islice
 
 import msgspec
 import uvloop
@@ -57,10 +58,10 @@ class Sending:
 
     async def run(self) -> LoadOutcome:
         """Send everything and wait for every answer."""
-        loop, url = asyncio.get_running_loop(), URL(self._order.url)
-        if url.host is None or url.port is None:
-            raise ValueError(f"not the URL of a webhook: {self._order.url}")
-        for _ in range(self._order.connections):
+        loop, urls = asyncio.get_running_loop(), cycle(map(URL, (self._order.url, *self._order.others)))
+        for url in islice(urls, self._order.connections):
+            if url.host is None or url.port is None:
+                raise ValueError(f"not the URL of a webhook: {url}")
             transport, connection = await loop.create_connection(lambda: _LoadConnection(self), url.host, url.port)
             connection.transport = transport
             self._idle.append(connection)

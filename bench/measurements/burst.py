@@ -1,9 +1,10 @@
 """A burst: ten thousand deliveries in two seconds, fewer on a slower machine."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from bench.proc import peak_megabytes
-from bench.queues import QUEUES
+from bench.queues import QUEUES, rabbit_queue
 from bench.result import Result, at_most
 from bench.stage import Stage
 
@@ -52,3 +53,17 @@ async def measure(stage: Stage) -> AsyncIterator[Result]:
             "the most that was resident (VmHWM) from the start of the process to the end of the burst",
             target=at_most(150),
         )
+    async with rabbit_queue(stage) as queue, stage.database() as url:
+        receiver, processor = queue.start_receiver(), queue.start_processor(url)
+        await asyncio.gather(receiver.ready(), processor.ready())
+        stage.tell(f"burst of {deliveries} deliveries in {_SECONDS:g} s, a processor beside")
+        outcome = await stage.load(receiver, _CONNECTIONS, deliveries, deliveries / _SECONDS)
+        await asyncio.gather(receiver.terminate(), processor.terminate())
+    yield Result(
+        "burst, ack p99, RabbitMQ, a processor beside",
+        outcome.p99,
+        "ms",
+        "the same while a processor counts them; receiver, processor, servers and load share the cores",
+        target=at_most(250),
+        details=outcome.latencies | {"accepted": outcome.accepted},
+    )

@@ -1,15 +1,16 @@
 """How fast one processor empties a full queue."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from bench.drained import Drained, consume_only, drain, fastest
 from bench.queues import rabbit_queue, spool_queue
-from bench.result import Result, at_least_times
+from bench.result import Result, Target, at_least_times, at_most_times
 from bench.stage import Stage
 
 _DELIVERIES = 15_000
 _ROUNDS = 3
 _SINGLY = 600
+_SMALL = {"BATCH_SIZE": "60"}
 _ONE_BY_ONE = {"BATCH_SIZE": "1", "PREFETCH": "2"}
 
 _OF = (
@@ -27,16 +28,26 @@ async def measure(stage: Stage) -> AsyncIterator[Result]:
                 rounds.append(await drain(queue, url, _DELIVERIES))
             consumed.append(await consume_only(queue, _DELIVERIES))
         counted = fastest(rounds)
-        for result in _results("RabbitMQ and PostgreSQL", counted, fastest(consumed)):
+        for result in _results("RabbitMQ and PostgreSQL", counted, fastest(consumed), at_most_times(1.1)):
             yield result
         async with stage.database() as url:
+            small = await drain(queue, url, _DELIVERIES, settings=_SMALL)
+        yield Result(
+            "processor CPU per delivery, RabbitMQ and PostgreSQL, batches of 60",
+            small.cpu * 1e6,
+            "µs",
+            f"the same with {_names(_SMALL)}, as under a moderate load; one round; ceiling: the same consumer",
+            ceiling=fastest(consumed).cpu * 1e6,
+            target=at_most_times(1.5),
+            details=small.details(),
+        )
+        async with stage.database() as url:
             singly = await drain(queue, url, _SINGLY, settings=_ONE_BY_ONE)
-        settings = ", ".join(f"{name}={value}" for name, value in _ONE_BY_ONE.items())
         yield Result(
             "drain in batches, RabbitMQ and PostgreSQL",
             counted.rate,
             "/s",
-            f"{_OF}; ceiling: the same with a transaction for each delivery ({settings})",
+            f"{_OF}; ceiling: the same with a transaction for each delivery ({_names(_ONE_BY_ONE)})",
             ceiling=singly.rate,
             target=at_least_times(8),
         )
@@ -49,7 +60,11 @@ async def measure(stage: Stage) -> AsyncIterator[Result]:
             yield result
 
 
-def _results(where: str, counted: Drained, consumed: Drained) -> list[Result]:
+def _names(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def _results(where: str, counted: Drained, consumed: Drained, cpu: Target | None = None) -> list[Result]:
     ceiling = (
         "a consumer process that decodes the same payloads as JSON and acks in batches, from the same queue, in turns"
     )
@@ -68,6 +83,7 @@ def _results(where: str, counted: Drained, consumed: Drained) -> list[Result]:
             "µs",
             f"user and system time of the processor process during that drain, all its threads; ceiling: {ceiling}",
             ceiling=consumed.cpu * 1e6,
+            target=cpu,
             details=counted.details(),
         ),
     ]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from bench.orders import LoadOutcome
 from bench.pages import DEPTH, get_page, value
+from bench.proc import cpu_seconds
 from bench.queues import rabbit_queue
 from bench.result import Result, at_most
 from bench.stage import Stage
@@ -45,13 +46,36 @@ async def measure(stage: Stage) -> AsyncIterator[Result]:
         rate = stage.scale.sustained_rate or round(probe.rate * _SHARE)
         await _counted(url, probe.accepted)
         looking = asyncio.create_task(_looks(stage, processor))
+        used = _cpu(stage, receiver, processor)
         outcome = await stage.load(receiver, _CONNECTIONS, round(seconds * rate), rate)
         looking.cancel()
         looks = await asyncio.gather(looking)
         counted = await _counted(url, probe.accepted + outcome.accepted) - probe.accepted
+        parts = {
+            name: (after - used[name]) / outcome.accepted * 1e6
+            for name, after in _cpu(stage, receiver, processor).items()
+        }
         await asyncio.gather(receiver.terminate(), processor.terminate())
     for result in _results(outcome, looks[0], counted, f"{rate:g} deliveries/s for {seconds:g} s"):
         yield result
+    yield Result(
+        "whole path, CPU per delivery",
+        sum(parts.values()),
+        "µs",
+        f"user and system time of receiver, RabbitMQ, processor and PostgreSQL for each delivery of {rate:g}/s",
+        details={f"{name}_us": part for name, part in parts.items()},
+    )
+
+
+def _cpu(stage: Stage, receiver: Process, processor: Process) -> Mapping[str, float]:
+    """Return the CPU seconds that each part has used so far."""
+    rabbit, postgres = stage.servers_cpu()
+    return {
+        "receiver": cpu_seconds(receiver.pid),
+        "rabbitmq": rabbit,
+        "processor": cpu_seconds(processor.pid),
+        "postgresql": postgres,
+    }
 
 
 def _results(outcome: LoadOutcome, looks: list[_Look], counted: int, load: str) -> list[Result]:

@@ -8,7 +8,7 @@ from promgithub.commands.running import load_or_exit, run, start_logging
 from shared.brokers.choice import shared_broker
 from shared.settings import ProcessorSettings
 
-NICENESS = 5
+NICENESS = 10
 """The scheduling priority of the processor: behind receivers on its machine, which have to answer GitHub in time."""
 
 
