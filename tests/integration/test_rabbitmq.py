@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import struct
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -559,6 +560,26 @@ async def test_a_publish_under_way_when_the_heartbeats_end_fails_rather_than_be_
 
     with pytest.raises(BrokerUnavailable):
         await broker.publish(delivery())
+
+
+async def test_publishes_that_time_out_at_a_broker_that_reads_nothing_leave_no_message_in_memory(
+    brokers: Brokers, proxy: Proxy
+) -> None:
+    broker = await started(brokers(proxy.url))
+    deliveries = [delivery(bytes((number,)) * 100_000) for number in range(200)]
+    references = [sys.getrefcount(one.body) for one in deliveries]
+    proxy.black_hole()
+
+    async def fails(one: Delivery) -> None:
+        with pytest.raises(BrokerUnavailable):
+            await broker.publish(one)
+
+    await asyncio.gather(*(fails(one) for one in deliveries))
+    gc.collect()
+
+    assert [sys.getrefcount(one.body) for one in deliveries] == references
+    await proxy.heal()
+    await eventually(lambda: asyncio.gather(*(broker.publish(one) for one in deliveries)))
 
 
 async def test_a_publish_that_is_cancelled_disturbs_no_other(broker: RabbitBroker) -> None:
