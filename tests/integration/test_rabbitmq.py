@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import struct
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -32,6 +33,8 @@ AT_ONCE = 1.0
 A_MOMENT = 0.5
 DEADLINE = 2.0
 MEBIBYTE = 1024 * 1024
+HEARTBEAT_GRACE = 3
+"""Intervals after which aiormq closes a connection from which it has read nothing."""
 
 RECEIVED_AT = 1_761_000_000_123
 
@@ -559,6 +562,76 @@ async def test_a_publish_under_way_when_the_heartbeats_end_fails_rather_than_be_
 
     with pytest.raises(BrokerUnavailable):
         await broker.publish(delivery())
+
+
+async def test_connections_that_carry_only_messages_stay_up_for_longer_than_the_heartbeats_may_be_missing(
+    brokers: Brokers, amqp_url: str
+) -> None:
+    broker = brokers(f"{amqp_url}?heartbeat=1")
+    sent: list[str] = []
+    last = delivery()
+
+    async def publish() -> None:
+        end = time.monotonic() + 3 * HEARTBEAT_GRACE
+        while time.monotonic() < end:
+            one = delivery()
+            await broker.publish(one)  # fails if the connection was cut
+            sent.append(one.id)
+            await asyncio.sleep(0.02)
+        await broker.publish(last)
+
+    with capture_logs() as logs:
+        await started(broker)
+        batches = (await broker.consume(100)).batches(100, 0)
+        publishing = asyncio.create_task(publish())
+        taken: list[str] = []
+        while last.id not in taken:
+            batch = await next_batch(batches)
+            taken += [one.id for one in batch.deliveries]
+            await batch.ack()
+        await publishing
+
+    assert [line["event"] for line in logs] == ["connected to RabbitMQ"] * 2
+    assert taken == [*sent, last.id]
+
+
+async def test_publishes_that_time_out_at_a_broker_that_reads_nothing_leave_no_message_in_memory(
+    brokers: Brokers, proxy: Proxy
+) -> None:
+    broker = await started(brokers(proxy.url))
+    deliveries = [delivery(bytes((number,)) * 100_000) for number in range(200)]
+    references = [sys.getrefcount(one.body) for one in deliveries]
+    proxy.black_hole()
+
+    async def fails(one: Delivery) -> None:
+        with pytest.raises(BrokerUnavailable):
+            await broker.publish(one)
+
+    await asyncio.gather(*(fails(one) for one in deliveries))
+    gc.collect()
+
+    assert [sys.getrefcount(one.body) for one in deliveries] == references
+    await proxy.heal()
+    await eventually(lambda: asyncio.gather(*(broker.publish(one) for one in deliveries)))
+
+
+async def test_what_is_not_rabbitmq_is_found_out_and_causes_no_other_error(brokers: Brokers) -> None:
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(8)
+        writer.write(b"AMQP\x00\x01\x00\x00")  # as a server of AMQP 1.0 alone does
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with capture_logs() as logs:
+            await brokers(f"amqp://guest:guest@127.0.0.1:{port}/").start()
+            await until(lambda: bool(logs), AT_ONCE)
+
+    assert logs[0]["event"].startswith("no connection to RabbitMQ")
+    assert errors == []
 
 
 async def test_a_publish_that_is_cancelled_disturbs_no_other(broker: RabbitBroker) -> None:

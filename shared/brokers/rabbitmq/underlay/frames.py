@@ -77,14 +77,17 @@ class FrameReader(asyncio.StreamReader):
         if not self._is_amqp:
             super().feed_data(data)
             return
-        left = self._split(self._begun + data if self._begun else data)
+        if self._begun:
+            data, self._begun = self._begun + data, b""
+        left = self._split(data)
         if left:
             super().feed_data(b"".join(left))
 
     def feed_eof(self) -> None:
-        """Handle the end of the connection."""
+        """Handle the end of the connection. asyncio may call this twice."""
         if self._begun:
-            super().feed_data(self._begun)
+            begun, self._begun = self._begun, b""
+            super().feed_data(begun)
         super().feed_eof()
 
     def _split(self, data: bytes) -> Sequence[bytes]:

@@ -14,6 +14,10 @@ from shared.brokers.rabbitmq.underlay.frames import CONTENT, header_of
 _FLAGS = struct.Struct(">H")
 _SIZE = struct.Struct(">I")
 _INTEGER = struct.Struct(">q")
+_SECONDS = struct.Struct(">Q")
+
+_LATEST = 2**32 - 1
+"""The last time stamp, in Unix seconds, that pamqp does not take for milliseconds."""
 
 _USUAL = 0xB8E0
 """The flags of a delivery's properties (AMQP 0-9-1 section 4.2.6.1): content type, headers, delivery mode, priority,
@@ -74,8 +78,10 @@ def _usual_properties(header: bytes) -> MessageProperties:
     begin = at + 3  # after the delivery mode, the priority and the length of the ID
     at = begin + header[begin - 1]
     message_id = header[begin:at].decode()
-    (seconds,) = _INTEGER.unpack_from(header, at)
-    begin = at + _INTEGER.size + 1
+    (seconds,) = _SECONDS.unpack_from(header, at)
+    if seconds > _LATEST:
+        raise ValueError("pamqp takes this time stamp for milliseconds")
+    begin = at + _SECONDS.size + 1
     at = begin + header[begin - 1]
     if at != len(header):
         raise ValueError("the properties do not end with the type")

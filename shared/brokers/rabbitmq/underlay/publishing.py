@@ -94,6 +94,9 @@ class ConfirmChannel:
         self._deadlines.watch(confirmed)
         try:
             await confirmed
+        except TimeoutError as error:
+            error.__traceback__ = None  # the session keeps the future, and with it all frames, until a late confirm
+            raise TimeoutError from None
         finally:
             session.forget(confirmed)
 
