@@ -195,7 +195,7 @@ def _failure(one: Failure, now: datetime) -> tuple[Cell, ...]:
 
 def _window(shown: Insights, filtered: bool) -> Section:
     title = texts.WINDOW_TITLES.get(shown.window, clean(shown.window))
-    parts: list[Cell | Table] = [_quiet("Counted since", shown.began)]
+    parts: list[Cell | Table] = [_quiet("From", shown.began)]
     if not shown.by_class and not shown.by_workflow:
         return Section(title, [*parts, _none("Nothing was counted", filtered)])
     parts.append(Table("", (Column(""), Column("", Kind.NUMBER), Column("")), _charts(shown)))
