@@ -15,7 +15,7 @@ DRILLS := tests/containers/test_long_container_outages.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv run demo test test-containers drills-containers bench lint format docs pictures manifests site dist lock clean
+.PHONY: help venv run demo test drills test-containers drills-containers bench lint format docs pictures manifests site dist lock clean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ demo: venv  ## Start promgithub, simulate, compare every figure with the truth, 
 test: venv  ## Run the tests on real servers; on Debian as root, install the servers first
 	@.ci/servers
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+drills: venv  ## Run the longest tests, which break real servers for minutes
+	@.ci/servers
+	$(BIN)/python -m pytest -m drill --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-containers: venv  ## Build the image and run it, compose.yaml and testcontainers on Docker, or on podman with stand-ins
 	@.ci/servers

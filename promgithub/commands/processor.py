@@ -1,22 +1,17 @@
 """`promgithub processor`: count deliveries and expose the metrics."""
 
 import asyncio
-import os
 
 from processor.app import Processor
 from promgithub.commands.running import load_or_exit, run, start_logging
 from shared.brokers.choice import shared_broker
 from shared.settings import ProcessorSettings
 
-NICENESS = 10
-"""The scheduling priority of the processor: behind receivers on its machine, which have to answer GitHub in time."""
-
 
 def command() -> None:
     """Count the deliveries in RabbitMQ, and expose the metrics."""
     settings = load_or_exit(ProcessorSettings)
     start_logging(settings)
-    os.nice(NICENESS)
 
     async def main(stop: asyncio.Event) -> None:
         await Processor(settings, shared_broker(settings, "processor")).run(stop)

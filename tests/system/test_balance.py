@@ -46,6 +46,7 @@ async def running(settings: ProcessorSettings) -> AsyncIterator[Processor]:
 
 
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+@pytest.mark.drill
 async def test_the_alert_about_missing_deliveries_fires_if_a_policy_removes_them_and_only_then(
     policy: str,
     private_rabbit: RabbitServer,

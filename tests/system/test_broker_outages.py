@@ -83,6 +83,7 @@ async def test_a_broker_killed_under_load_costs_a_503_and_loses_nothing_accepted
     await assert_lossless(github, truth, pipeline, refused, "broker_down", "5")
 
 
+@pytest.mark.drill
 async def test_readiness_shows_a_broker_outage_of_half_a_minute_and_recovers_by_itself(
     private_rabbit: RabbitServer, pipeline: tuple[Process, Process], github: GitHub
 ) -> None:
@@ -116,6 +117,7 @@ async def test_a_broker_that_freezes_under_load_costs_a_503_in_time_and_loses_no
 
 
 @pytest.mark.parametrize("alarm", [memory_alarm, disk_alarm])
+@pytest.mark.drill
 async def test_an_alarm_refuses_deliveries_while_the_queue_drains_and_passes_by_itself(
     alarm: Callable[[RabbitServer], AbstractAsyncContextManager[None]],
     private_rabbit: RabbitServer,

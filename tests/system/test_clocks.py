@@ -210,6 +210,7 @@ async def test_a_standalone_whose_clock_is_40_days_ahead_for_a_while_deletes_not
     await count_over_a_wrong_clock(github, clock, standalone, standalone)
 
 
+@pytest.mark.drill
 async def test_a_postgresql_whose_clock_is_40_days_ahead_for_a_while_deletes_nothing(
     amqp_url: str, queue_name: str, github: GitHub, readable_clock: Clock, launcher: Launcher
 ) -> None:

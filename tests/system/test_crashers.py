@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from promgithub.simulation.histories import Historian
 from shared.brokers.spool.file import FILE
 from shared.delivery import Delivery
@@ -76,6 +78,7 @@ async def burial(github: GitHub, process: Process) -> None:
     await until(there, 60)
 
 
+@pytest.mark.drill
 async def test_a_delivery_that_kills_processors_becomes_a_dead_letter_alone(
     start_receiver: Start, launcher: Launcher, github: GitHub, amqp_url: str, queue_name: str, database_url: str
 ) -> None:

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from promgithub.simulation.histories import Historian
@@ -53,6 +54,7 @@ async def test_a_database_killed_under_load_delays_and_loses_nothing(
     await processor.terminate()
 
 
+@pytest.mark.drill
 async def test_readiness_and_the_queue_show_a_database_outage_of_half_a_minute_and_recover_by_themselves(
     private_postgres: PostgresServer, private_url: str, start_receiver: Start, start_processor: Start, github: GitHub
 ) -> None:

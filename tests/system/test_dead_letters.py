@@ -185,6 +185,7 @@ async def test_only_the_letters_that_are_named_are_replayed_and_count_and_an_unk
     assert (await form.succeeds("list", "--limit", "1")).splitlines()[-1] == "... and 1 more"
 
 
+@pytest.mark.drill
 async def test_a_replay_that_is_killed_loses_nothing_and_is_finished_by_another(form: Form, github: GitHub) -> None:
     await form.ready()
     pushes = [builders.delivery(builders.push()) for _ in range(form.many)]

@@ -221,6 +221,7 @@ async def test_a_spool_whose_disk_becomes_read_only_keeps_what_it_accepted_and_l
 
 
 @pytest.mark.parametrize("name", ["spool/deliveries.db", "promgithub.db"])
+@pytest.mark.drill
 async def test_kill_9_during_a_checkpoint_loses_no_accepted_delivery_and_counts_none_twice(
     launcher: Launcher, github: GitHub, tmp_path: Path, name: str
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
+import pytest
 import pytest_asyncio
 
 from promgithub.simulation.histories import Historian
@@ -30,6 +31,7 @@ async def broken_url(private_postgres: PostgresServer) -> AsyncIterator[str]:
         yield url
 
 
+@pytest.mark.drill
 async def test_large_deliveries_while_the_database_is_away_wait_at_the_broker_and_are_counted_afterwards(
     private_postgres: PostgresServer,
     broken_url: str,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
 import pytest_asyncio
 
 from processor.store.lease import TTL
@@ -129,6 +130,7 @@ async def counted(github: GitHub, receiver: Process, candidates: Sequence[Candid
     return truth
 
 
+@pytest.mark.drill
 async def test_a_leader_cut_off_from_the_database_is_followed_and_never_exposes_beside_its_heir(
     start_receiver: Start, github: GitHub, candidates: Sequence[Candidate]
 ) -> None:

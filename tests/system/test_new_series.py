@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import pytest
+
 from shared.delivery import Delivery
 from tests.support import builders, figures
 from tests.support.github import GitHub, until
@@ -56,6 +58,7 @@ async def leader_of(github: GitHub, processors: list[Process]) -> Process | None
     return None
 
 
+@pytest.mark.drill
 async def test_increase_counts_the_first_failures_of_a_workflow_across_a_change_of_leader(
     start_receiver: Start, start_processor: Start, github: GitHub
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from promgithub.simulation.histories import Historian
@@ -45,6 +46,7 @@ async def refuse_one_job(database_url: str) -> None:
     await connection.close()
 
 
+@pytest.mark.drill
 async def test_a_poison_delivery_among_ten_thousand_becomes_a_dead_letter_and_costs_no_other(
     publish: Publish, start_processor: Start, github: GitHub, amqp_url: str, queue_name: str, database_url: str
 ) -> None:

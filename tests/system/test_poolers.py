@@ -24,6 +24,7 @@ MANY = 40
 
 
 @pytest.mark.parametrize(("mode", "size", "parameters"), [("session", MANY, ""), ("transaction", FEW, UNNAMED)])
+@pytest.mark.drill
 async def test_behind_a_pooler_that_is_killed_every_figure_is_right_and_another_processor_takes_over(
     mode: PoolMode,
     size: int,

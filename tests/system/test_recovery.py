@@ -120,6 +120,7 @@ def never_attempted(history: History, chance: random.Random) -> set[str]:
     return lost
 
 
+@pytest.mark.drill
 async def test_a_tenth_dropped_and_the_receiver_down_and_every_figure_is_true_again(
     form: Form, api: FakeGitHub, github: GitHub
 ) -> None:

@@ -65,6 +65,7 @@ async def leader(github: GitHub, *processors: Process) -> Process:
     return await until(exposing, 15)
 
 
+@pytest.mark.drill
 async def test_a_scaled_out_pipeline_shows_the_truth_also_when_its_store_is_not_empty(
     start_receiver: Start, start_processor: Start, github: GitHub
 ) -> None:

@@ -111,6 +111,7 @@ async def test_a_broker_killed_under_load_costs_no_delivery(
     assert outcome(counted, "accepted") + outcome(counted, "spooled") == len(truth.deliveries)
 
 
+@pytest.mark.drill
 async def test_a_broker_away_for_30_seconds_under_load_costs_no_delivery_and_shows(
     receiver: Process, start_processor: Start, github: GitHub, private_rabbit: RabbitServer
 ) -> None:
@@ -142,6 +143,7 @@ async def test_a_broker_that_hangs_delays_no_answer_beyond_the_deadline_and_cost
     await is_true(github, truth, receiver, processor)
 
 
+@pytest.mark.drill
 async def test_what_arrives_once_the_broker_is_back_does_not_wait_for_the_backlog(
     receiver: Process, start_processor: Start, github: GitHub, private_rabbit: RabbitServer
 ) -> None:
@@ -175,6 +177,7 @@ async def test_a_receiver_killed_during_the_outage_goes_on_where_it_was(
     await is_true(github, truth, receiver, start_processor())
 
 
+@pytest.mark.drill
 async def test_a_receiver_that_is_asked_to_stop_leaves_nothing_in_the_spool_if_the_broker_takes_it(
     receiver: Process, start_processor: Start, github: GitHub, private_rabbit: RabbitServer, spool_dir: Path
 ) -> None:
@@ -246,6 +249,7 @@ async def test_a_full_queue_is_buffered_until_a_processor_makes_room(
     await is_true(github, truth, receiver, start_processor())
 
 
+@pytest.mark.drill
 async def test_an_alarm_is_buffered_and_what_the_broker_then_finds_too_large_is_a_dead_letter_alone(
     receiver: Process, start_processor: Start, github: GitHub, private_rabbit: RabbitServer
 ) -> None:

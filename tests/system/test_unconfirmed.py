@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from promgithub.simulation.histories import Historian
@@ -124,6 +125,7 @@ async def test_messages_that_were_stored_but_not_confirmed_are_accepted_into_a_s
     assert figures.total(counted, "promgithub_duplicate_deliveries_dropped_total") == len(unconfirmed)
 
 
+@pytest.mark.drill
 async def test_a_broker_killed_with_hundreds_of_messages_unconfirmed_loses_nothing_accepted(
     broken: Broken, start_receiver: Start, start_processor: Start, github: GitHub
 ) -> None:
