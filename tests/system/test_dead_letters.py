@@ -231,6 +231,7 @@ async def test_a_replay_says_what_was_counted_and_what_is_dead_again(form: Form,
     await comes_to(github, form, "promgithub_dead_letters", 2)
 
 
+@pytest.mark.drill
 async def test_a_payload_that_was_mended_by_hand_counts_under_the_id_of_its_letter(
     form: Form, github: GitHub, tmp_path: Path
 ) -> None:

@@ -90,6 +90,7 @@ async def test_a_link_that_is_cut_again_and_again_loses_nothing_and_doubles_noth
 
 
 @pytest.mark.parametrize("link", LINKS)
+@pytest.mark.drill
 async def test_a_link_that_passes_nothing_for_longer_than_github_waits_leaves_no_answer_out_and_loses_nothing(
     start_pipeline: StartPipeline, github: GitHub, link: str
 ) -> None:

@@ -58,6 +58,7 @@ async def test_behind_a_pooler_that_is_killed_every_figure_is_right_and_another_
             await process.terminate()
 
 
+@pytest.mark.drill
 async def test_transaction_mode_without_its_parameter_counts_nothing_wrong_and_names_the_remedy(
     database_url: str, start_receiver: Start, start_processor: Start, github: GitHub
 ) -> None:

@@ -159,6 +159,7 @@ async def test_what_arrives_once_the_broker_is_back_does_not_wait_for_the_backlo
     assert outcome(counted, "accepted") > 0
 
 
+@pytest.mark.drill
 async def test_a_receiver_killed_during_the_outage_goes_on_where_it_was(
     receiver: Process, start_processor: Start, github: GitHub, private_rabbit: RabbitServer
 ) -> None:
