@@ -56,7 +56,7 @@ test: venv  ## Run the tests on real servers; on Debian as root, install the ser
 
 drills: venv  ## Run the longest tests, which break real servers for minutes
 	@.ci/servers
-	$(BIN)/python -m pytest -m drill --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m drill --timeout 300 --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-containers: venv  ## Build the image and run it, compose.yaml and testcontainers on Docker, or on podman with stand-ins
 	@.ci/servers
