@@ -99,6 +99,10 @@ class Stage:
         """Start a command of promgithub; see `Launcher.start`."""
         return self.launcher.start(*arguments, **settings)
 
+    def start_standalone(self) -> Process:
+        """Start `promgithub standalone` in an empty directory."""
+        return self.start("standalone", "--data-dir", str(self.new_directory()), WEBHOOK_SECRET=SECRET)
+
     def start_module(self, module: str, *arguments: str, **settings: str) -> Process:
         """Start a module of this package that follows the same settings."""
         return self.launcher.start_command(python(module, *arguments), WEBHOOK_SECRET=SECRET, **settings)

@@ -67,7 +67,7 @@ async def _racers(stage: Stage, rival: Racer) -> AsyncIterator[Mapping[str, Race
     """Yield who races, by name: the rival and both forms of promgithub, which count while they receive."""
     async with rabbit_queue(stage) as queue, stage.database() as url:
         receiver, processor = queue.start_receiver(), queue.start_processor(url)
-        standalone = stage.start("standalone", "--data-dir", str(stage.new_directory()), WEBHOOK_SECRET=SECRET)
+        standalone = stage.start_standalone()
         processes = receiver, processor, standalone
         for process in processes:
             await process.ready()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from bench.orders import SECRET, LoadOutcome
+from bench.orders import LoadOutcome
 from bench.pages import PATIENCE, counted_all, get_page
 from bench.queues import rabbit_queue
 from bench.result import Result, at_most
@@ -102,7 +102,7 @@ async def _two_processes(stage: Stage) -> AsyncIterator[_Installation]:
 
 @asynccontextmanager
 async def _one_process(stage: Stage) -> AsyncIterator[_Installation]:
-    process = stage.start("standalone", "--data-dir", str(stage.new_directory()), WEBHOOK_SECRET=SECRET)
+    process = stage.start_standalone()
     await process.ready()
     yield _Installation(process, process)
     await process.terminate()

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 
-from bench.orders import SECRET
 from bench.pages import PATIENCE, counted_all
 from bench.proc import cpu_seconds
 from bench.result import Result
@@ -18,7 +17,7 @@ _DELIVERIES = 20_000
 
 async def measure(stage: Stage) -> AsyncIterator[Result]:
     """Measure how many deliveries standalone receives and counts per second."""
-    process = stage.start("standalone", "--data-dir", str(stage.new_directory()), WEBHOOK_SECRET=SECRET)
+    process = stage.start_standalone()
     await process.ready()
     async with aiohttp.ClientSession(timeout=PATIENCE) as client:
         await stage.load(process, _CONNECTIONS, _WARM)
