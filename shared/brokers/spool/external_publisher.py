@@ -80,7 +80,7 @@ class SpoolPublisher:
         with self._file.transaction() as connection:
             self._file.check_room()
             self._room.check(connection, size)
-            rows.insert(connection, rows.State(), delivery)
+            rows.insert(connection, rows.State(), [delivery])
         self._room.take(size)
 
 

@@ -5,12 +5,18 @@ from collections.abc import Sequence
 
 from shared.delivery import Delivery
 
+PIECE = 5 * 1024
+"""Bytes of a body that are taken at once. For more, zlib lets other threads run, and waiting for them takes longer."""
+
 
 def checksum_of(values: Sequence[str | bytes | int | None]) -> int:
     """Return the CRC-32 of a delivery's values, in the order of `tables.FIELDS`."""
     id_, event, body, *others = values
     texts = "\0".join(map(str, (id_, event, *others)))
-    return zlib.crc32(body, zlib.crc32(texts.encode(errors="surrogatepass")))  # type: ignore[arg-type]
+    checksum = zlib.crc32(texts.encode(errors="surrogatepass"))
+    for start in range(0, len(body), PIECE):  # type: ignore[arg-type]
+        checksum = zlib.crc32(body[start : start + PIECE], checksum)  # type: ignore[index]
+    return checksum
 
 
 def is_intact(values: Sequence[object], attempts: object, checksum: object) -> bool:

@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from shared.brokers.interface import DETAIL_LENGTH, DeadLetter
 from shared.brokers.spool.integrity import checksum_of, is_intact, remains_of
@@ -19,7 +20,20 @@ DELIVERY_LIMIT = "delivery_limit"
 BATCH_BYTES = 64 * 1024**2
 """A batch that has more bytes of payloads than this gets no further deliveries."""
 
-_INSERT = f"INSERT INTO deliveries ({ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own names
+INSERTED_AT_ONCE = (64, 16, 4, 1)
+"""Numbers of deliveries that one statement inserts."""
+
+# SQLite's driver lets other threads run during each step of a statement, and then waits until it may go on itself. So
+# one statement for many rows costs much less than one for each.
+_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERTS = {
+    count: f"INSERT INTO deliveries ({ROW}) VALUES {', '.join([_VALUES] * count)}"  # noqa: S608 - our own names
+    for count in INSERTED_AT_ONCE
+}
+_THESE = "WHERE number IN (SELECT value FROM json_each(?))"
+_COUNT_ATTEMPTS = f"UPDATE deliveries SET attempts = attempts + 1 {_THESE}"  # noqa: S608
+_SIZE = f"SELECT count(*), coalesce(sum(length(body)), 0) FROM deliveries {_THESE}"  # noqa: S608
+_DELETE = f"DELETE FROM deliveries {_THESE}"  # noqa: S608
 _SELECT = f"SELECT number, attempts, checksum, {FIELDS} FROM deliveries"  # noqa: S608
 _NEXT = f"{_SELECT} WHERE number > ? ORDER BY number LIMIT ?"
 _ONE = f"{_SELECT} WHERE number = ?"
@@ -124,12 +138,16 @@ def fill(connection: sqlite3.Connection) -> tuple[int, int]:
     return _counted(connection, "deliveries")
 
 
-def insert(connection: sqlite3.Connection, state: State, delivery: Delivery) -> None:
-    """Append a delivery to the queue."""
-    values = _values(delivery)
-    connection.execute(_INSERT, (*values, checksum_of(values)))
-    state.deliveries += 1
-    state.bytes += len(delivery.body)
+def insert(connection: sqlite3.Connection, state: State, deliveries: Sequence[Delivery]) -> None:
+    """Append deliveries to the queue."""
+    rows = [(*values, checksum_of(values)) for values in map(_values, deliveries)]
+    start = 0
+    for count in INSERTED_AT_ONCE:
+        while len(rows) - start >= count:
+            connection.execute(_INSERTS[count], tuple(chain.from_iterable(rows[start : start + count])))
+            start += count
+    state.deliveries += len(deliveries)
+    state.bytes += sum(len(delivery.body) for delivery in deliveries)
 
 
 def hand_out(
@@ -175,21 +193,18 @@ def hand_out(
         held += len(entry.delivery.body)
         if attempts or held > BATCH_BYTES:
             break
-    connection.executemany(
-        "UPDATE deliveries SET attempts = attempts + 1 WHERE number = ?", [(entry.number,) for entry in entries]
-    )
+    connection.execute(_COUNT_ATTEMPTS, (_these(entries),))
     return HandedOut(entries, buried, unburied)
 
 
 def delete(connection: sqlite3.Connection, state: State, entries: Iterable[Entry]) -> None:
     """Delete deliveries that a consumer has acked."""
-    for entry in entries:
-        if entry.generation != state.generation:
-            continue
-        if connection.execute("DELETE FROM deliveries WHERE number = ?", (entry.number,)).rowcount:
-            state.deliveries -= 1
-            state.held -= 1
-            state.bytes -= len(entry.delivery.body)
+    these = _these(entry for entry in entries if entry.generation == state.generation)
+    count, size = connection.execute(_SIZE, (these,)).fetchone()
+    connection.execute(_DELETE, (these,))
+    state.deliveries -= count
+    state.held -= count
+    state.bytes -= size
 
 
 def bury(
@@ -232,7 +247,7 @@ def replay(connection: sqlite3.Connection, letter: DeadLetter) -> bool:
     checksum, *fields = stored
     values = _values(letter.delivery)
     # A damaged delivery must not become valid.
-    connection.execute(_INSERT, (*values, checksum if values == tuple(fields) else checksum_of(values)))
+    connection.execute(_INSERTS[1], (*values, checksum if values == tuple(fields) else checksum_of(values)))
     return True
 
 
@@ -298,6 +313,11 @@ def _give_up(connection: sqlite3.Connection, state: State, entry: Entry, bounds:
         return False
     delete(connection, state, [entry])
     return True
+
+
+def _these(entries: Iterable[Entry]) -> str:
+    """Return the parameter of statements about several deliveries."""
+    return str([entry.number for entry in entries])  # a JSON text
 
 
 def _values(one: Delivery) -> tuple[str | bytes | int | None, ...]:

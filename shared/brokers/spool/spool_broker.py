@@ -12,6 +12,7 @@ from shared.brokers.spool import rows
 from shared.brokers.spool.requests import Kind
 from shared.brokers.spool.rows import Bounds, Entry, HandedOut
 from shared.brokers.spool.spool_consumer import SpoolConsumer
+from shared.brokers.spool.transactions import Insert
 from shared.brokers.spool.writer import Writer
 from shared.delivery import Delivery
 from shared.errors import BrokerUnavailable, QueueFull
@@ -151,7 +152,7 @@ class SpoolBroker:
         size = len(delivery.body)
         if self._is_full(size):
             raise QueueFull(f"the spool holds {self.deliveries} deliveries of {self.bytes} bytes")
-        written = self._writer.submit(partial(rows.insert, delivery=delivery), Kind.ADD, size)
+        written = self._writer.submit(Insert(delivery), Kind.ADD, size)
         self._arriving += 1
         self._arriving_bytes += size
         try:

@@ -2,13 +2,15 @@
 
 import copy
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, TypeVar
 
 from shared.brokers.spool import rows
 from shared.brokers.spool.file import Condition, SpoolFile, is_damage
 from shared.brokers.spool.rows import State
+from shared.delivery import Delivery
 
 KEPT_PAGES = 4096
 """Unused pages (4 KiB each) that stay in the file, so that its size does not change whenever the queue drains."""
@@ -20,6 +22,17 @@ _Result = TypeVar("_Result")
 
 Operation = Callable[[sqlite3.Connection, State], _Result]
 """A step of a transaction. It changes the file and a copy of the state; the commit makes both effective."""
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Appends a delivery to the queue. Those that follow each other in a transaction share their statements."""
+
+    delivery: Delivery
+
+    def __call__(self, connection: sqlite3.Connection, state: State) -> None:
+        """Append it alone."""
+        rows.insert(connection, state, [self.delivery])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,7 @@ class Transactions:
             connection.execute("ROLLBACK")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            results = [operation(connection, state) for operation in operations]
+            results = list(_results(connection, state, operations))
             connection.execute("COMMIT")
         except Exception:
             if connection.in_transaction:
@@ -96,3 +109,13 @@ class Transactions:
             raise
         self.commits += 1
         return state, results
+
+
+def _results(connection: sqlite3.Connection, state: State, operations: Sequence[Operation[Any]]) -> Iterator[Any]:
+    for insert, group in groupby(operations, lambda operation: isinstance(operation, Insert)):
+        if insert:
+            deliveries = [operation.delivery for operation in group]
+            rows.insert(connection, state, deliveries)
+            yield from [None] * len(deliveries)
+        else:
+            yield from (operation(connection, state) for operation in group)
