@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from ingest.outcomes import RequestOutcome
 from ingest.receiver_metrics import SpoolFigures
-from shared.brokers.interface import Batch, Broker
+from shared.brokers.interface import Batch, PublishingBroker
 from shared.brokers.spool import SpoolBroker
 from shared.delivery import Delivery
 from shared.errors import BrokerError, BrokerUnavailable, MessageTooLarge, QueueFull
@@ -41,7 +41,7 @@ _log = get_logger(__name__)
 class Intake:
     """Publishes or spools deliveries."""
 
-    def __init__(self, broker: Broker, spool: SpoolBroker | None = None) -> None:
+    def __init__(self, broker: PublishingBroker, spool: SpoolBroker | None = None) -> None:
         """`start` and `close` also start and close both. Without a spool, a delivery is refused if the broker fails."""
         self._broker = broker
         self._spool = spool

@@ -72,7 +72,7 @@ class ReceiverMetrics:
         Gauge(
             "promgithub_broker_up", "1 if the broker accepts deliveries, 0 if not.", registry=self.registry
         ).set_function(broker_up)
-        self.registry.register(_SpoolMetrics(spool))
+        self.registry.register(SpoolMetrics(spool))
         self._children: dict[tuple[str, RequestOutcome], Counter] = {}
         self.last_taken: dict[str, float] = {}
         """When the last delivery of each event was taken, or pinged (Unix seconds)."""
@@ -91,13 +91,15 @@ class ReceiverMetrics:
             self.last_taken[key[0]] = time.time()
 
 
-class _SpoolMetrics(Collector):
+class SpoolMetrics(Collector):
     """The metrics of the spool, read from it at each scrape."""
 
     def __init__(self, figures: Callable[[], SpoolFigures]) -> None:
+        """`figures` returns how full the spool is."""
         self._figures = figures
 
     def collect(self) -> Iterable[Metric]:
+        """Yield every metric."""
         figures = self._figures()
         for name, help_text, value in (
             ("deliveries", "Deliveries in the spool on this receiver's disk.", figures.deliveries),

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from aiohttp import web
 
@@ -10,7 +10,7 @@ from ingest.bodies import Bodies
 from ingest.intake import Intake
 from ingest.journal import Journal
 from ingest.outcomes import Answer, Refusal, RequestOutcome, pong, taken
-from ingest.receiver_metrics import ReceiverMetrics, SpoolFigures
+from ingest.receiver_metrics import ReceiverMetrics
 from ingest.responses import response
 from ingest.secrets import Secrets
 from ingest.signature import verify
@@ -36,7 +36,6 @@ class Webhook:
         intake: Intake,
         secrets: Secrets,
         max_in_flight: int,
-        spool_figures: Callable[[], SpoolFigures],
         counted: Iterable[str],
     ) -> None:
         """`max_in_flight`: requests handled at the same time before others are shed; `counted`: see `Receiver`."""
@@ -48,7 +47,7 @@ class Webhook:
         self._idle = asyncio.Event()
         self._bodies = Bodies()
         self._journal = Journal()
-        self.metrics = ReceiverMetrics(lambda: intake.broker_up, lambda: self._in_flight, spool_figures, counted)
+        self.metrics = ReceiverMetrics(lambda: intake.broker_up, lambda: self._in_flight, intake.figures, counted)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, and count the answer, even if the client has disconnected."""

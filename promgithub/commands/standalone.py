@@ -1,4 +1,4 @@
-"""`promgithub standalone`: receiver and processor in one process, without RabbitMQ and PostgreSQL."""
+"""`promgithub standalone`: receiver and processor as one command, without RabbitMQ and PostgreSQL."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -8,17 +8,19 @@ from typing import Annotated
 import typer
 from prometheus_client.core import Metric
 
-from ingest.receiver import Receiver
-from ingest.receiver_metrics import SpoolFigures
+from ingest.page import ReceiverPage
+from ingest.receiver import webhook_url
+from ingest.receiver_metrics import SpoolFigures, SpoolMetrics
 from processor.app import Processor
-from processor.counting.events import COUNTED
 from promgithub.commands.data_directories import SPOOL, in_directory
 from promgithub.commands.private_files import narrow, spool_files, sqlite_files
-from promgithub.commands.running import load_or_exit, run, start_logging
+from promgithub.commands.running import fail, load_or_exit, run, start_logging
+from promgithub.receiving import ReceivingProcess
 from shared.admin.exposition import Families
 from shared.admin.server import AdminServer, standard_routes
 from shared.brokers.choice import standalone_spool
-from shared.brokers.spool import check_unlocked
+from shared.brokers.spool import SpoolBroker, check_unlocked
+from shared.errors import SettingsError
 from shared.process import Start, serve
 from shared.settings import StandaloneSettings
 
@@ -27,20 +29,36 @@ HOLDER = "standalone"
 lease to expire."""
 
 
+ADDED_UP = frozenset(
+    [
+        "process_cpu_seconds",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "promgithub_file_descriptors_exhausted",
+    ]
+)
+"""Families of which both processes have their own part."""
+
+
 class CombinedFamilies:
-    """The families of several sources. If several sources have a family, the first one is used."""
+    """The families of several sources. If several sources have a family, the first one is used, or the sum."""
 
     def __init__(self, *sources: Families) -> None:
         self._sources = sources
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family once."""
-        seen: set[str] = set()
+        seen: dict[str, Metric] = {}
         for source in self._sources:
             for family in source.collect():
                 if family.name not in seen:
-                    seen.add(family.name)
-                    yield family
+                    seen[family.name] = family
+                    if family.name not in ADDED_UP:
+                        yield family
+                elif family.name in ADDED_UP:
+                    seen[family.name] = _sum(seen[family.name], family)
+        yield from (seen[name] for name in ADDED_UP if name in seen)
 
 
 def command(
@@ -48,7 +66,7 @@ def command(
         "data"
     ),
 ) -> None:
-    """Receive, count and expose, in one process.
+    """Receive, count and expose.
 
     It needs neither RabbitMQ nor PostgreSQL.
     """
@@ -62,34 +80,55 @@ def serve_from(data_dir: Path, settings: StandaloneSettings, announce: Callable[
     database = Path(settings.database_url.get_secret_value().removeprefix("sqlite:///"))
     narrow([data_dir, data_dir / SPOOL], [*sqlite_files(database), *spool_files(data_dir / SPOOL)])
 
+    broker = standalone_spool(settings, data_dir / SPOOL, settings.spool_max_bytes, database)
+    try:
+        check_unlocked(data_dir / SPOOL)  # before the ports, so that a second instance names the first
+        receiving = ReceivingProcess.start(settings, broker)
+    except SettingsError as error:
+        fail(error, 2)
+
     async def main(stop: asyncio.Event) -> None:
-        await _standalone(settings, data_dir, stop, announce)
+        await _standalone(settings, broker, receiving, stop, announce)
 
     run(main)
 
 
 async def _standalone(
-    settings: StandaloneSettings, data_dir: Path, stop: asyncio.Event, announce: Callable[[], None]
+    settings: StandaloneSettings,
+    broker: SpoolBroker,
+    receiving: ReceivingProcess,
+    stop: asyncio.Event,
+    announce: Callable[[], None],
 ) -> None:
-    check_unlocked(data_dir / SPOOL)  # before the ports, so that a second instance names the first
-    store = Path(settings.database_url.get_secret_value().removeprefix("sqlite:///"))
-    broker = standalone_spool(settings, data_dir / SPOOL, settings.spool_max_bytes, store)
-    receiver = Receiver(settings, broker, spool_figures=lambda: SpoolFigures.of(broker), counted=COUNTED)
     processor = Processor(settings, broker, HOLDER, f"http://localhost:{settings.service_port}")
 
-    async def gather(*, openmetrics: bool) -> CombinedFamilies:
-        return CombinedFamilies(
-            await receiver.gather(openmetrics=openmetrics), await processor.gather(openmetrics=openmetrics)
-        )
+    spool = SpoolMetrics(lambda: SpoolFigures.of(broker))
 
-    processor.status.add_metrics(lambda: receiver.gather(openmetrics=False))
+    async def gather(*, openmetrics: bool) -> CombinedFamilies:
+        # First what the receiving process would get wrong: it knows nothing of the spool.
+        return CombinedFamilies(spool, await processor.gather(openmetrics=openmetrics), await receiving.gather())
+
+    async def spool_only() -> SpoolMetrics:
+        return spool
+
+    processor.status.add_metrics(spool_only)
 
     def say_started() -> None:
-        receiver.say_started()
+        receiving.say_started()
         processor.say_started()
         announce()
 
-    checks = {**receiver.checks, **processor.checks}
-    routes = standard_routes(gather, checks, stop) | receiver.routes | processor.routes
+    checks = {**receiving.checks, **processor.checks}
+    page = ReceiverPage(receiving.taken, checks, webhook_url(settings))
+    routes = standard_routes(gather, checks, stop) | {"/": page.page} | processor.routes
     admin = AdminServer(settings.admin_host, settings.admin_port, routes)
-    await serve(admin, broker, stop, Start(checks, say_started), receiver.receive, processor.work)
+    await serve(admin, broker, stop, Start(checks, say_started), receiving.receive, processor.work)
+
+
+def _sum(one: Metric, other: Metric) -> Metric:
+    """Return a family without labels in which each value is the sum; the time of its creation is that of `one`."""
+    theirs = {sample.name: sample.value for sample in other.samples if not sample.name.endswith("_created")}
+    both = Metric(one.name, one.documentation, one.type)
+    for sample in one.samples:
+        both.add_sample(sample.name, sample.labels, sample.value + theirs.get(sample.name, 0.0))
+    return both

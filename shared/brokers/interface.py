@@ -86,6 +86,20 @@ class Publisher(Protocol):
         """
 
 
+class PublishingBroker(Publisher, Protocol):
+    """The publishing side as the broker of a receiver."""
+
+    async def start(self) -> None:
+        """Start to connect and return at once, even if the broker is not reachable yet."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the broker is not `available`, for operators: it may name addresses and users, but no password."""
+
+    async def close(self) -> None:
+        """Disconnect, within a bounded time. Unacked deliveries go back to the queue."""
+
+
 class Batch(Protocol):
     """Deliveries taken from the queue together; they are redelivered unless `ack` succeeds."""
 
@@ -122,11 +136,8 @@ class Consumer(Protocol):
         """Requeue all unacked deliveries for other consumers, within a bounded time, and end."""
 
 
-class Broker(Publisher, Protocol):
+class Broker(PublishingBroker, Protocol):
     """Both sides, and the broker's state."""
-
-    async def start(self) -> None:
-        """Start to connect and return at once, even if the broker is not reachable yet."""
 
     async def consume(self, prefetch: int) -> Consumer:
         """Wait until the broker is reachable; return a consumer that holds at most `prefetch` unacked deliveries.
@@ -143,15 +154,8 @@ class Broker(Publisher, Protocol):
     def returns(self) -> int:
         """How often consumers returned deliveries to the queue because their payloads were too large together."""
 
-    @property
-    def trouble(self) -> str:
-        """Why the broker is not `available`, for operators: it may name addresses and users, but no password."""
-
     async def depths(self) -> Depths:
         """Return how full the broker is. Raises `BrokerUnavailable`."""
-
-    async def close(self) -> None:
-        """Disconnect, within a bounded time. Unacked deliveries go back to the queue."""
 
 
 class DeadLetters(Protocol):

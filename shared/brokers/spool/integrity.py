@@ -14,8 +14,9 @@ def checksum_of(values: Sequence[str | bytes | int | None]) -> int:
     id_, event, body, *others = values
     texts = "\0".join(map(str, (id_, event, *others)))
     checksum = zlib.crc32(texts.encode(errors="surrogatepass"))
-    for start in range(0, len(body), PIECE):  # type: ignore[arg-type]
-        checksum = zlib.crc32(body[start : start + PIECE], checksum)  # type: ignore[index]
+    payload = memoryview(body)  # type: ignore[arg-type]
+    for start in range(0, len(payload), PIECE):
+        checksum = zlib.crc32(payload[start : start + PIECE], checksum)
     return checksum
 
 

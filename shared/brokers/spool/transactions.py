@@ -112,10 +112,10 @@ class Transactions:
 
 
 def _results(connection: sqlite3.Connection, state: State, operations: Sequence[Operation[Any]]) -> Iterator[Any]:
-    for insert, group in groupby(operations, lambda operation: isinstance(operation, Insert)):
-        if insert:
-            deliveries = [operation.delivery for operation in group]
+    for _, group in groupby(operations, lambda operation: isinstance(operation, Insert)):
+        same = list(group)
+        if deliveries := [operation.delivery for operation in same if isinstance(operation, Insert)]:
             rows.insert(connection, state, deliveries)
             yield from [None] * len(deliveries)
         else:
-            yield from (operation(connection, state) for operation in group)
+            yield from (operation(connection, state) for operation in same)
