@@ -35,11 +35,16 @@ def receiver_of(process: Process) -> int:
     return int(child)
 
 
+def exists(pid: int) -> bool:
+    """Return whether a process exists (Linux)."""
+    return Path(f"/proc/{pid}").exists()
+
+
 async def gone(pid: int) -> None:
     """Wait until a process has ended."""
 
     async def ended() -> bool:
-        return not Path(f"/proc/{pid}").exists()
+        return not exists(pid)
 
     await until(ended, SOON)
 
@@ -85,7 +90,7 @@ async def test_a_signal_to_both_processes_stops_them_in_order(standalone: Standa
     for pid in (receiver, process.pid):
         os.kill(pid, signal.SIGINT)  # as Ctrl-C in a terminal
     assert await process.ended(SOON) == 0
-    assert not Path(f"/proc/{receiver}").exists()
+    assert not exists(receiver)
     process.start()
     await process.ready()
     await asyncio.wait_for(sending, 60)
