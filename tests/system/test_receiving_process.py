@@ -43,8 +43,8 @@ def exists(pid: int) -> bool:
 async def gone(pid: int) -> None:
     """Wait until a process has ended."""
 
-    async def ended() -> bool:
-        return not exists(pid)
+    async def ended() -> bool | None:
+        return None if exists(pid) else True
 
     await until(ended, SOON)
 
@@ -91,6 +91,7 @@ async def test_a_signal_to_both_processes_stops_them_in_order(standalone: Standa
         os.kill(pid, signal.SIGINT)  # as Ctrl-C in a terminal
     assert await process.ended(SOON) == 0
     assert not exists(receiver)
+    assert "receiver stopped" in process.log
     process.start()
     await process.ready()
     await asyncio.wait_for(sending, 60)
