@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -40,7 +41,11 @@ def show(results: Sequence[Result], output: Console) -> None:
 def write(results: Sequence[Result], path: Path) -> None:
     """Write everything as JSON."""
     machine = {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
-    content = {"machine": machine, "results": [_as_dict(result) for result in results]}
+    content = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine,
+        "results": [_as_dict(result) for result in results],
+    }
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
