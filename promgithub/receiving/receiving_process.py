@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from functools import partial
 from itertools import count
 from typing import Self
 
@@ -26,7 +27,7 @@ from promgithub.receiving.messages import (
 from promgithub.receiving.pipe import Pipe
 from promgithub.receiving.receiver_side import DistantBroker, be_the_receiver
 from shared.admin.health import Check
-from shared.brokers.interface import Publisher
+from shared.brokers.spool import SpoolBroker
 from shared.errors import BrokerError, BrokerUnavailable, ReceiverError, SettingsError, describe
 from shared.logs import get_logger
 from shared.settings import StandaloneSettings
@@ -47,12 +48,11 @@ _log = get_logger(__name__)
 class ReceivingProcess:
     """A child process that receives, and publishes to the broker of this process."""
 
-    def __init__(self, pid: int, own: socket.socket, broker: Publisher) -> None:
+    def __init__(self, pid: int, own: socket.socket, broker: SpoolBroker) -> None:
         self._pid = pid
         self._socket = own
         self._broker = broker
         self._pipe: Pipe[FromReceiver] = Pipe(FromReceiver, self._told)
-        self._publishing: set[asyncio.Task[None]] = set()
         self._reports: dict[int, asyncio.Future[Report]] = {}
         self._numbers = count(1)
         self._open = False
@@ -61,7 +61,7 @@ class ReceivingProcess:
         self.checks: Mapping[str, Check] = {"listener": self._check_listener}
 
     @classmethod
-    def start(cls, settings: StandaloneSettings, broker: Publisher) -> Self:
+    def start(cls, settings: StandaloneSettings, broker: SpoolBroker) -> Self:
         """Start the process, before this one has an event loop or threads. Raises `SettingsError`.
 
         It listens, and uses `broker`, as soon as `receive` says so.
@@ -130,9 +130,7 @@ class ReceivingProcess:
     def _told(self, message: FromReceiver) -> None:
         match message:
             case Publish():
-                task = asyncio.create_task(self._publish(message))
-                self._publishing.add(task)
-                task.add_done_callback(self._publishing.discard)
+                self._publish(message)
             case Report(number):
                 report = self._reports.get(number)
                 if report is not None and not report.done():
@@ -142,16 +140,24 @@ class ReceivingProcess:
             case Failed(reason):
                 self._failure = reason
 
-    async def _publish(self, message: Publish) -> None:
+    def _publish(self, message: Publish) -> None:
+        # Not a task for each: it would cost as much as all else here.
         try:
-            await self._broker.publish(message.delivery)
-            answer = Published(message.number)
+            stored = self._broker.store(message.delivery)
         except BrokerError as error:
-            answer = Published.refused(message.number, error)
-        except Exception as error:  # noqa: BLE001 - the receiver must answer every request
+            self._pipe.send(Published.refused(message.number, error))
+        else:
+            stored.add_done_callback(partial(self._answer, message.number))
+
+    def _answer(self, number: int, stored: "asyncio.Future[None]") -> None:
+        error = stored.exception()
+        if error is None:
+            self._pipe.send(Published(number))
+            return
+        if not isinstance(error, BrokerError):
             _log.error("a delivery could not be stored", reason=describe(error))
-            answer = Published.refused(message.number, BrokerUnavailable("promgithub failed"))
-        self._pipe.send(answer)
+            error = BrokerUnavailable("promgithub failed")
+        self._pipe.send(Published.refused(number, error))
 
     async def _exit_status(self) -> str:
         while True:

@@ -149,17 +149,21 @@ class SpoolBroker:
 
     async def publish(self, delivery: Delivery) -> None:
         """Return once the delivery is on disk. Raises the same errors as `interface.Publisher.publish`."""
+        await self.store(delivery)
+
+    def store(self, delivery: Delivery) -> "asyncio.Future[None]":
+        """Begin to publish; return a future that is done once the delivery is on disk.
+
+        It raises `BrokerUnavailable` if it cannot be written. Raises `QueueFull` or `BrokerUnavailable` at once.
+        """
         size = len(delivery.body)
         if self._is_full(size):
             raise QueueFull(f"the spool holds {self.deliveries} deliveries of {self.bytes} bytes")
         written = self._writer.submit(Insert(delivery), Kind.ADD, size)
         self._arriving += 1
         self._arriving_bytes += size
-        try:
-            await written
-        finally:
-            self._arriving -= 1
-            self._arriving_bytes -= size
+        written.add_done_callback(partial(self._arrived, size))
+        return written
 
     async def consume(self, prefetch: int) -> SpoolConsumer:
         """Return a consumer that holds at most `prefetch` deliveries. Raises `BrokerUnavailable` if not open."""
@@ -209,6 +213,10 @@ class SpoolBroker:
         burying = partial(rows.bury, entry=entry, bounds=self._bounds, reason=reason, detail=detail)
         if not await asyncio.shield(self._writer.submit(burying)):
             raise QueueFull(f"there are {self._writer.state.dead_letters} dead letters")
+
+    def _arrived(self, size: int, _written: "asyncio.Future[None]") -> None:
+        self._arriving -= 1
+        self._arriving_bytes -= size
 
     def _is_full(self, size: int) -> bool:
         """Return whether there is no room for another `size` bytes. Counts the pending writes as well."""
