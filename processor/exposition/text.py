@@ -5,6 +5,7 @@ https://prometheus.io/docs/specs/om/open_metrics_spec/.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import accumulate
 from operator import itemgetter
 from typing import Any, TypeAlias, TypeVar
@@ -18,8 +19,8 @@ from processor.counting.exemplars import Exemplar, SeriesExemplars
 from processor.counting.snapshot import CounterRow, HistogramRow
 from shared.admin.exposition import StreamedFamily
 
-PIECE = 200
-"""Number of series in a piece: about 50 kB for counters, 500 kB for histograms."""
+PIECE = 20
+"""Number of series in a piece: about 5 kB for counters, 50 kB for histograms, which the CPU's cache can hold."""
 
 _PLAIN = 1_000_000
 """Numbers from this value on are written with an exponent."""
@@ -27,7 +28,9 @@ _PLAIN = 1_000_000
 _NO_SERIES: SeriesExemplars = {}
 _NO_BUCKETS: Mapping[int, Exemplar] = {}
 
-_LABELS = msgspec.json.Decoder(dict[str, str])
+_AFTER = "\0"
+"""In a template of buckets, the place of what follows the bound."""
+
 _Row = TypeVar("_Row")
 _Values: TypeAlias = tuple[str, ...]
 
@@ -37,8 +40,8 @@ class LabelReader:
 
     def __init__(self, metric: CiMetric[Any], report: Callable[[str, str], None]) -> None:
         self._name = metric.name
-        self._names = metric.label_names
-        self._sorted = sorted(self._names)
+        self._labels = _labels_decoder(metric.label_names, strict=False)
+        self._sorted = _labels_decoder(tuple(sorted(metric.label_names)), strict=True)
         self._report = report
 
     def values(self, labels: str) -> _Values | None:
@@ -46,8 +49,7 @@ class LabelReader:
 
         Labels that the metric does not have are omitted.
         """
-        named = self._named(labels)
-        return None if named is None else tuple(named.get(name, "") for name in self._names)
+        return self._read(labels, self._labels)
 
     def escaped(self, labels: str) -> _Values | None:
         """Return the escaped values in the order of the label names, or None if they cannot be read.
@@ -55,22 +57,23 @@ class LabelReader:
         A series with a label that the metric does not have counts as unreadable until it is merged, because several
         such series may have the same remaining labels.
         """
-        named = self._named(labels)
-        if named is None:
-            return None
-        if sum(name in named for name in self._names) != len(named):
-            self._report(self._name, labels)
-            return None
-        values = [named.get(name, "") for name in self._sorted]
+        values = self._read(labels, self._sorted)
         # JSON escapes all characters that the text formats escape, also with a backslash.
-        return tuple(map(_escape, values)) if "\\" in labels else tuple(values)
+        return values if values is None or "\\" not in labels else tuple(map(_escape, values))
 
-    def _named(self, labels: str) -> Mapping[str, str] | None:
+    def _read(self, labels: str, decoder: msgspec.json.Decoder[msgspec.Struct]) -> _Values | None:
         try:
-            return _LABELS.decode(labels)
+            return msgspec.structs.astuple(decoder.decode(labels))
         except (msgspec.MsgspecError, RecursionError):
             self._report(self._name, labels)
             return None
+
+
+@cache
+def _labels_decoder(names: tuple[str, ...], *, strict: bool) -> msgspec.json.Decoder[msgspec.Struct]:
+    """Return a decoder of stored labels; a strict one rejects labels with other names."""
+    fields = [(name, str, "") for name in names]
+    return msgspec.json.Decoder(msgspec.defstruct("_Labels", fields, forbid_unknown_fields=strict, gc=False))
 
 
 class StreamedCounter(StreamedFamily):
@@ -79,9 +82,7 @@ class StreamedCounter(StreamedFamily):
     def __init__(self, metric: CiMetric[Any], rows: Sequence[CounterRow], reader: LabelReader) -> None:
         """`rows` has each series once."""
         super().__init__(metric.name, metric.help, metric.prometheus_type)
-        labels = _template(sorted(metric.label_names))
-        self._total = f"{metric.name}_total{labels} %s\n"
-        self._created = f"{metric.name}_created{labels} %s\n"
+        self._labels = _template(sorted(metric.label_names))
         self._rows = rows
         self._reader = reader
         self._scale = metric.unit.scale
@@ -93,14 +94,15 @@ class StreamedCounter(StreamedFamily):
 
     def _plain(self, row: CounterRow) -> str:
         values = self._reader.escaped(row[0])
-        return "" if values is None else self._total % (*values, scaled(row[1], self._scale))
+        return "" if values is None else f"{self.name}_total{self._labels % values} {scaled(row[1], self._scale)}\n"
 
     def _both(self, row: CounterRow) -> str:
         labels, value, created_at, _ = row
         values = self._reader.escaped(labels)
         if values is None:
             return ""
-        return self._total % (*values, scaled(value, self._scale)) + self._created % (*values, seconds(created_at))
+        own = self._labels % values
+        return f"{self.name}_total{own} {scaled(value, self._scale)}\n{self.name}_created{own} {seconds(created_at)}\n"
 
 
 class StreamedHistogram(StreamedFamily):
@@ -116,13 +118,15 @@ class StreamedHistogram(StreamedFamily):
         """`rows` has each series once."""
         super().__init__(metric.name, metric.help, metric.prometheus_type)
         labels = sorted(metric.label_names)
-        own = _template(labels)
-        self._summed = f"{metric.name}_count{own} %s\n{metric.name}_sum{own} %s\n"
-        self._created = f"{metric.name}_created{own} %s\n"
+        self._labels = _template(labels)
         with_bound = sorted([*labels, "le"])
         self._place = with_bound.index("le")
-        self._bucket = f"{metric.name}_bucket{_template(with_bound)} "
-        self._bounds = (*(_go_string(bound / 1000) for bound in metric.buckets), "+Inf")
+        bucket = f"{metric.name}_bucket{_template(with_bound)} ".split("%s")
+        self._before = "%s".join(bucket[: self._place + 1])
+        self._after = "%s".join(bucket[self._place + 1 :])
+        bounds = (*(_go_string(bound / 1000) for bound in metric.buckets), "+Inf")
+        self._small = "\n".join(f"{bound}{_AFTER}%d.0" for bound in bounds)
+        self._large = "\n".join(f"{bound}{_AFTER}%s" for bound in bounds)
         places = [STORED_BOUNDS.index(bound) for bound in metric.buckets]
         self._exposed = itemgetter(*places, len(STORED_BOUNDS))
         self._rows = rows
@@ -139,30 +143,29 @@ class StreamedHistogram(StreamedFamily):
 
     def _plain(self, row: HistogramRow) -> str:
         values = self._reader.escaped(row[0])
-        return "" if values is None else self._distribution(row, values, _NO_BUCKETS)
+        return "" if values is None else self._distribution(row, values, self._labels % values, _NO_BUCKETS)
 
     def _all(self, row: HistogramRow) -> str:
         values = self._reader.escaped(row[0])
         if values is None:
             return ""
+        own = self._labels % values
         exemplars = self._exemplars.get(row[0], _NO_BUCKETS)
-        return self._distribution(row, values, exemplars) + self._created % (*values, seconds(row[2]))
+        return f"{self._distribution(row, values, own, exemplars)}{self.name}_created{own} {seconds(row[2])}\n"
 
-    def _distribution(self, row: HistogramRow, values: _Values, exemplars: Mapping[int, Exemplar]) -> str:
+    def _distribution(self, row: HistogramRow, values: _Values, own: str, exemplars: Mapping[int, Exemplar]) -> str:
+        """Return the buckets, the count and the sum; `own` has the labels without the bound."""
         _, sum_ms, _, stored, _ = row
-        # Escaped values contain no line break, so the line break marks the position of the bound.
-        with_bound = (*values[: self._place], "\n", *values[self._place :])
-        before, after = (self._bucket % with_bound).split("\n")
         sums = self._exposed(list(accumulate(stored)))
         # The last count is the largest: if it needs no exponent, none does.
-        counts, end = (sums, ".0") if sums[-1] < _PLAIN else (map(number, sums), "")
-        lines = [f"{le}{after}{n}{end}" for le, n in zip(self._bounds, counts, strict=True)]
-        for place, exemplar in exemplars.items():
-            # A bucket without observations has no exemplar, such as that of a held series.
-            if sums[place] > (sums[place - 1] if place else 0):
-                lines[place] += _exemplar(exemplar)
-        text = f"\n{before}".join(lines)
-        return f"{before}{text}\n" + self._summed % (*values, number(sums[-1]), *values, seconds(sum_ms))
+        buckets = self._small % sums if sums[-1] < _PLAIN else self._large % tuple(map(number, sums))
+        if exemplars:
+            buckets = _with_exemplars(buckets, sums, exemplars)
+        before = self._before % values[: self._place]
+        # Escaped values contain no line break, so only bounds follow one.
+        buckets = buckets.replace(_AFTER, self._after % values[self._place :]).replace("\n", f"\n{before}")
+        name = self.name
+        return f"{before}{buckets}\n{name}_count{own} {number(sums[-1])}\n{name}_sum{own} {seconds(sum_ms)}\n"
 
 
 class StreamedGauge(StreamedFamily):
@@ -198,11 +201,23 @@ def scaled(value: int, scale: int) -> str:
 
 
 def seconds(milliseconds: int) -> str:
-    """Write milliseconds as seconds: `floatToGoString`, but faster for times from 2001 to 2286."""
+    """Write milliseconds as seconds: `floatToGoString`, but faster for 11 days and for times from 2001 to 2286."""
+    if 0 <= milliseconds < _PLAIN * 1000:
+        return repr(milliseconds / 1000)
     digits = str(milliseconds)
     if len(digits) == 13 and milliseconds > 0:
         return f"{digits[0]}.{digits[1:]}".rstrip("0.") + "e+09"
     return _go_string(milliseconds / 1000)
+
+
+def _with_exemplars(buckets: str, sums: Sequence[int], exemplars: Mapping[int, Exemplar]) -> str:
+    """Add exemplars to the lines of buckets, by place; `sums` has their cumulative counts."""
+    lines = buckets.split("\n")
+    for place, exemplar in exemplars.items():
+        # A bucket without observations has no exemplar, such as that of a held series.
+        if sums[place] > (sums[place - 1] if place else 0):
+            lines[place] += _exemplar(exemplar)
+    return "\n".join(lines)
 
 
 def _exemplar(exemplar: Exemplar) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 from asyncpg.exceptions import TargetServerAttributeNotMatched
-from sqlalchemy import URL, event, make_url
+from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -80,7 +80,7 @@ async def transaction(engine: AsyncEngine, within: float | None = None) -> Async
             yield connection
 
 
-def dialect_of(connection: AsyncConnection) -> str:
+def dialect_of(connection: AsyncConnection | Connection) -> str:
     """Return `postgresql` or `sqlite`."""
     return connection.dialect.name
 

@@ -138,7 +138,7 @@ async def test_the_text_format_has_no_exemplars_and_does_not_read_them(
 
     reads = 0
 
-    async def read(*_: Any) -> list[ClosedRow]:
+    def read(*_: Any) -> list[ClosedRow]:
         nonlocal reads
         reads += 1
         return []

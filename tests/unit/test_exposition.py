@@ -39,7 +39,24 @@ GAUGES = [metric for metric in EXPOSED if isinstance(metric, CiGauge)]
 
 BIGINT = 2**63 - 1
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
-    ["", "\\", '"', "\n", "\\n", '\\"', '","', "%s", "%", "{}", "a\r\u2028b", "\x01\x7f", "ünï 🚀", "le", "# EOF\n"]
+    [
+        "",
+        "\\",
+        '"',
+        "\n",
+        "\\n",
+        '\\"',
+        '","',
+        "%s",
+        "%",
+        "{}",
+        "a\r\u2028b",
+        "\0",
+        "\x01\x7f",
+        "ünï 🚀",
+        "le",
+        "# EOF\n",
+    ]
 )
 AMOUNTS = st.integers(0, BIGINT) | st.sampled_from([999_999, 1_000_000, 1_000_001, 9_999_999, 2**53 + 1])
 MOMENTS = st.integers(0, BIGINT) | st.sampled_from(
@@ -206,6 +223,8 @@ def test_integers_are_written_as_prometheus_client_writes_floats(value: int) -> 
 
 
 @given(st.integers(-BIGINT, BIGINT) | MOMENTS | st.integers(10**12, 10**13))
+@example(999_999_999)
+@example(1_000_000_000)
 @example(1_000_000_000_000)
 @example(1_764_000_123_450)
 @example(-176_400_012_345)
