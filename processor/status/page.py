@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -95,7 +95,7 @@ class StatusPage:
             receiver=self._receiver,
             metrics_at=f"http://{host}",
             api=ENDPOINTS,
-            link=partial(_link, query),
+            link=cache(partial(_link, query)),
             duration=texts.duration,
             instant=texts.instant_or_dash,
             ratio=texts.ratio,
