@@ -73,7 +73,9 @@ class StatusPage:
             self._service.insights(replace(chosen, window=query.window)),
             self._service.pipeline(),
         )
-        return self._pages.render(
+        # In a thread: the first page compiles its template, and a page may have many rows.
+        return await asyncio.to_thread(
+            self._pages.render,
             template,
             query=query,
             filtered=bool(query.repository or query.runner_class or query.phase or query.older),
