@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 from sqlalchemy import (
     BigInteger,
-    BindParameter,
     ColumnElement,
     Select,
     Text,
@@ -53,47 +52,58 @@ async def read(
     runner class does not choose.
     """
     now = int(await connection.scalar(select(database_now())) or 0)
-    began = now - now % HOUR - (hours - 1) * HOUR
-    chosen: list[ColumnElement[bool]] = [hourly.c.hour.between(_planned(began), _planned(now - now % HOUR))]
-    if repository is not None:
-        chosen.append(hourly.c.repository == repository)
-    if runner_class is not None:
-        chosen.append(hourly.c.runner_class.in_(("", runner_class)))
+    hour = now - now % HOUR
+    began = hour - (hours - 1) * HOUR
+    values = {
+        "began": began,
+        "hour": hour,
+        "length": step * HOUR,
+        "repository": repository,
+        "runner_classes": ["", runner_class],
+    }
+    statement = _by_key(of_repository=repository is not None, of_class=runner_class is not None)
+    return _sums(began, now, step * HOUR, await connection.execute(statement, values))
+
+
+def _sums(began: int, now: int, length: int, rows: Iterable[Any]) -> Sums:
+    """Return the sums of a window in the rows of `_by_key`; `length` is that of a step."""
     by_labels: list[Sum] = []
-    by_kind: dict[tuple[str, str, int], list[int]] = {}
-    for *values, bound, written in await connection.execute(_by_key(chosen, began, step)):
-        labels = HourlyLabels(*values)
+    by_kind: dict[HourlySum, list[int]] = {}
+    none = [0] * ((now - began) // length + 1)
+    for *texts, bound, written in rows:
+        labels = HourlyLabels(*texts)
         numbers = _numbers(f"[{written}]")
-        places, sums = numbers[::2], numbers[1::2]
-        by_labels.append(Sum(labels, bound, sum(sums)))
+        places, values = numbers[::2], numbers[1::2]
+        by_labels.append(Sum(labels, bound, sum(values)))
         if labels.metric in STEPPED:
-            kind = by_kind.setdefault((labels.metric, labels.conclusion, bound), [0] * -(-hours // step))
-            for place, value in zip(places, sums, strict=True):
-                kind[place] += value
+            kind = HourlySum(HourlyLabels(labels.metric, "", "", "", labels.conclusion), bound)
+            steps = by_kind.setdefault(kind, none.copy())
+            for place, value in zip(places, values, strict=True):
+                steps[place] += value
     by_step: defaultdict[int, list[Sum]] = defaultdict(list)
-    for (metric, conclusion, bound), steps in by_kind.items():
-        labels = HourlyLabels(metric, "", "", "", conclusion)
+    for kind, steps in by_kind.items():
         for place, value in enumerate(steps):
             if value:
-                by_step[began + place * step * HOUR].append(Sum(labels, bound, value))
+                by_step[began + place * length].append(Sum(*kind, value))
     return Sums(began, now, by_labels, by_step)
 
 
-def _planned(hour: int) -> BindParameter[int]:
-    """Return a value that the statement's text contains, so that PostgreSQL plans for it.
-
-    It would otherwise plan for any range, thus for a short one, once a connection has read some windows.
-    """
-    return bindparam(None, hour, BigInteger, literal_execute=True)
-
-
-def _by_key(chosen: Iterable[ColumnElement[bool]], began: int, step: int) -> Select[Any]:
+@cache
+def _by_key(*, of_repository: bool, of_class: bool) -> Select[Any]:
     """Return a statement for the labels and the bound of each key, and its steps: `PLACE,SUM,PLACE,SUM…`.
 
-    It reads the window once. The key is shorter than the labels that it stands for, so the sums are grouped by it.
+    It reads the window once. The key is shorter than the labels that it stands for, so the sums are grouped by it. The
+    text of the statement contains the bounds of the window, so that PostgreSQL plans for them. It would otherwise plan
+    for any range, thus for a short one, once a connection has read some windows.
     """
     columns = hourly.c
-    place = ((columns.hour - began) // (step * HOUR)).label("place")
+    began, hour = (bindparam(name, type_=BigInteger, literal_execute=True) for name in ("began", "hour"))
+    chosen: list[ColumnElement[bool]] = [columns.hour.between(began, hour)]
+    if of_repository:
+        chosen.append(columns.repository == bindparam("repository"))
+    if of_class:
+        chosen.append(columns.runner_class.in_(bindparam("runner_classes", expanding=True)))
+    place = ((columns.hour - began) // bindparam("length", type_=BigInteger, literal_execute=True)).label("place")
     latest, summed = func.max(columns.hour).label("hour"), func.sum(columns.value).label("summed")
     steps = select(columns.key, place, latest, summed).where(*chosen).group_by(columns.key, place).subquery()
     written = cast(steps.c.place, Text) + "," + cast(steps.c.summed, Text)
