@@ -38,11 +38,14 @@ class Cache:
 
     async def get(self, key: Hashable, compute: Callable[[], Awaitable[T]]) -> Known[T]:
         """Return what is known under a key. If the store cannot be read, this is the last answer, and why."""
+        until, known = self._found(key)
+        if self._clock() < until:
+            return cast(Known[T], known)  # a key has answers of one type
         async with self._computing:
-            until, known = self._kept.get(key, (float("-inf"), Known(None)))
+            until, known = self._found(key)
             began = self._clock()
             if began < until:
-                return cast(Known[T], known)  # a key has answers of one type
+                return cast(Known[T], known)
             try:
                 known = Known(await compute())
             except StoreError as error:
@@ -55,3 +58,7 @@ class Cache:
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
             return cast(Known[T], known)
+
+    def _found(self, key: Hashable) -> tuple[float, Known[object]]:
+        """Return the last answer under a key, and until when it is kept."""
+        return self._kept.get(key, (float("-inf"), Known(None)))

@@ -40,6 +40,9 @@ WINDOWS = {window.name: window for window in (Window("24h", 24, 1), Window("7d",
 """The windows by name."""
 
 
+_OBSERVED = frozenset({JOB_QUEUE.name, WORKFLOW_DURATION.name})
+
+
 @dataclass(slots=True)
 class _Sums:
     """Sums about one thing: of counters by metric, of runs by conclusion, of histograms by metric and bound (ms)."""
@@ -51,7 +54,7 @@ class _Sums:
     def add(self, labels: HourlyLabels, bound: int, value: int) -> None:
         if labels.metric == WORKFLOW_STATUS.name:
             self.conclusions[labels.conclusion] += value
-        elif labels.metric in {JOB_QUEUE.name, WORKFLOW_DURATION.name}:
+        elif labels.metric in _OBSERVED:
             self.buckets[labels.metric][bound] += value
         else:
             self.counts[labels.metric] += value

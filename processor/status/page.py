@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -73,7 +73,9 @@ class StatusPage:
             self._service.insights(replace(chosen, window=query.window)),
             self._service.pipeline(),
         )
-        return self._pages.render(
+        # In a thread: the first page compiles its template, and a page may have many rows.
+        return await asyncio.to_thread(
+            self._pages.render,
             template,
             query=query,
             filtered=bool(query.repository or query.runner_class or query.phase or query.older),
@@ -95,7 +97,7 @@ class StatusPage:
             receiver=self._receiver,
             metrics_at=f"http://{host}",
             api=ENDPOINTS,
-            link=partial(_link, query),
+            link=cache(partial(_link, query)),
             duration=texts.duration,
             instant=texts.instant_or_dash,
             ratio=texts.ratio,

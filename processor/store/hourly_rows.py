@@ -8,7 +8,19 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, TextClause, func, select, text
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Text,
+    TextClause,
+    bindparam,
+    cast,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from processor.counting.fingerprints import Fingerprint, fingerprint
@@ -19,6 +31,7 @@ from processor.store.engine import dialect_of
 from processor.store.tables import hourly
 
 _COLUMNS = ("key", *HourlyLabels._fields, "bound", "value")
+_numbers = msgspec.json.Decoder(list[int]).decode
 
 
 async def add(connection: AsyncConnection, sums: Mapping[HourlySum, int]) -> None:
@@ -38,31 +51,69 @@ async def read(
     `runner_class`, if given, choose what is summed; sums without a runner class are those of whole workflows, which a
     runner class does not choose.
     """
-    columns = hourly.c
     now = int(await connection.scalar(select(database_now())) or 0)
-    began = now - now % HOUR - (hours - 1) * HOUR
-    length = step * HOUR
-    chosen: list[ColumnElement[bool]] = [columns.hour.between(began, now)]
-    if repository is not None:
-        chosen.append(columns.repository == repository)
-    if runner_class is not None:
-        chosen.append(columns.runner_class.in_(("", runner_class)))
-    summed = func.sum(columns.value)
-    labels = [columns[name] for name in HourlyLabels._fields]
-    # The key is shorter than the labels that it stands for.
-    totals = select(columns.key, func.max(columns.hour).label("hour"), summed.label("total")).where(*chosen)
-    of_key = totals.group_by(columns.key).subquery()
-    of_labels = (hourly.c.hour == of_key.c.hour) & (hourly.c.key == of_key.c.key)
-    whole = select(*labels, columns.bound, of_key.c.total).join_from(of_key, hourly, of_labels)
-    by_labels = [Sum(HourlyLabels(*row[:-2]), row[-2], int(row[-1])) for row in await connection.execute(whole)]
-    place = (columns.hour - began) // length
-    kinds: list[ColumnElement[Any]] = [place, columns.metric, columns.conclusion, columns.bound]
+    hour = now - now % HOUR
+    began = hour - (hours - 1) * HOUR
+    values = {
+        "began": began,
+        "hour": hour,
+        "length": step * HOUR,
+        "repository": repository,
+        "runner_classes": ["", runner_class],
+    }
+    statement = _by_key(of_repository=repository is not None, of_class=runner_class is not None)
+    return _sums(began, now, step * HOUR, await connection.execute(statement, values))
+
+
+def _sums(began: int, now: int, length: int, rows: Iterable[Any]) -> Sums:
+    """Return the sums of a window in the rows of `_by_key`; `length` is that of a step."""
+    by_labels: list[Sum] = []
+    by_kind: dict[HourlySum, list[int]] = {}
+    none = [0] * ((now - began) // length + 1)
+    for *texts, bound, written in rows:
+        labels = HourlyLabels(*texts)
+        numbers = _numbers(f"[{written}]")
+        places, values = numbers[::2], numbers[1::2]
+        by_labels.append(Sum(labels, bound, sum(values)))
+        if labels.metric in STEPPED:
+            kind = HourlySum(HourlyLabels(labels.metric, "", "", "", labels.conclusion), bound)
+            steps = by_kind.setdefault(kind, none.copy())
+            for place, value in zip(places, values, strict=True):
+                steps[place] += value
     by_step: defaultdict[int, list[Sum]] = defaultdict(list)
-    parts = select(*kinds, summed).where(*chosen, columns.metric.in_(STEPPED)).group_by(*kinds)
-    rows: Iterable[Any] = await connection.execute(parts)
-    for slot, metric, conclusion, bound, value in rows:
-        by_step[began + slot * length].append(Sum(HourlyLabels(metric, "", "", "", conclusion), bound, int(value)))
+    for kind, steps in by_kind.items():
+        for place, value in enumerate(steps):
+            if value:
+                by_step[began + place * length].append(Sum(*kind, value))
     return Sums(began, now, by_labels, by_step)
+
+
+@cache
+def _by_key(*, of_repository: bool, of_class: bool) -> Select[Any]:
+    """Return a statement for the labels and the bound of each key, and its steps: `PLACE,SUM,PLACE,SUM…`.
+
+    It reads the window once. The key is shorter than the labels that it stands for, so the sums are grouped by it. The
+    text of the statement contains the bounds of the window, so that PostgreSQL plans for them. It would otherwise plan
+    for any range, thus for a short one, once a connection has read some windows.
+    """
+    columns = hourly.c
+    began, hour = (bindparam(name, type_=BigInteger, literal_execute=True) for name in ("began", "hour"))
+    chosen: list[ColumnElement[bool]] = [columns.hour.between(began, hour)]
+    if of_repository:
+        chosen.append(columns.repository == bindparam("repository"))
+    if of_class:
+        chosen.append(columns.runner_class.in_(bindparam("runner_classes", expanding=True)))
+    place = ((columns.hour - began) // bindparam("length", type_=BigInteger, literal_execute=True)).label("place")
+    latest, summed = func.max(columns.hour).label("hour"), func.sum(columns.value).label("summed")
+    steps = select(columns.key, place, latest, summed).where(*chosen).group_by(columns.key, place).subquery()
+    written = cast(steps.c.place, Text) + "," + cast(steps.c.summed, Text)
+    keys = select(
+        steps.c.key, func.max(steps.c.hour).label("hour"), func.aggregate_strings(written, ",").label("written")
+    )
+    of_key = keys.group_by(steps.c.key).subquery()
+    labels = [columns[name] for name in HourlyLabels._fields]
+    of_labels = (columns.hour == of_key.c.hour) & (columns.key == of_key.c.key)
+    return select(*labels, columns.bound, of_key.c.written).join_from(of_key, hourly, of_labels)
 
 
 @lru_cache(maxsize=65_536)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, case, false, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, case, false, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from processor.counting.fingerprints import Fingerprint
@@ -137,7 +138,13 @@ async def count_in_a_row(connection: AsyncConnection, names: Iterable[Fingerprin
     keys = sorted(set(names))
     if not keys:
         return {}
-    wanted = jobs.c.name_key.in_([UUID(hex=key) for key in keys])
+    rows = await connection.execute(_in_a_row(), {"names": [UUID(hex=key) for key in keys]})
+    return {Fingerprint(key.hex): count for key, count in rows}
+
+
+@cache
+def _in_a_row() -> Select[Any]:
+    wanted = jobs.c.name_key.in_(bindparam("names", expanding=True))
     found = select(jobs.c.name_key).where(wanted).distinct().subquery()
     success, failure = jobs.alias("success"), jobs.alias("failure")
     succeeded = (
@@ -147,12 +154,11 @@ async def count_in_a_row(connection: AsyncConnection, names: Iterable[Fingerprin
     )
     last = select(found.c.name_key, func.coalesce(succeeded, 0).label("at")).subquery()
     later = failure.c.failed.is_(True) & (failure.c.finished_at > last.c.at)
-    statement = (
+    return (
         select(last.c.name_key, func.count(failure.c.finished_at.distinct()))
         .join_from(last, failure, (failure.c.name_key == last.c.name_key) & later)
         .group_by(last.c.name_key)
     )
-    return {Fingerprint(key.hex): count for key, count in await connection.execute(statement)}
 
 
 def _open(subject: Subject[Any, Any], statement: Select[Any], wanted: OpenFilter) -> Select[Any]:
