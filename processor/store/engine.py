@@ -1,6 +1,7 @@
 """The database engine: how it is reached, and transactions on it."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,9 +13,10 @@ from typing import Any
 import asyncpg
 from asyncpg.exceptions import TargetServerAttributeNotMatched
 from sqlalchemy import URL, Connection, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from processor.store.translation import translated
 from shared.errors import StoreUnavailable
@@ -29,6 +31,14 @@ STATEMENT_TIMEOUT = 30.0
 IDLE_TIMEOUT = 5.0
 """Seconds after which PostgreSQL undoes a transaction whose client says nothing more. A client that is cut off keeps
 its locks until then: the row of the lease must be free again before another processor has to take it."""
+
+PING_AFTER = 1.0
+"""Seconds without use after which a connection of the pool is tried before it is used.
+
+That takes three round trips, a sixth of those of a batch. If the server has closed a connection, this is known without
+a round trip. One that was lost otherwise within the last second fails its transaction, which the caller tries again."""
+
+_USED_AT = "used_at"
 
 
 def create_engine(url: str, *, connections: int, application: str) -> AsyncEngine:
@@ -45,12 +55,11 @@ def create_engine(url: str, *, connections: int, application: str) -> AsyncEngin
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         _Watch(Path(parsed.database or "")).over(engine)
         return engine
-    return create_async_engine(
+    engine = create_async_engine(
         _asyncpg_url(parsed),
         pool_size=connections,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT,
-        pool_pre_ping=True,
         hide_parameters=True,
         connect_args={
             "async_creator_fn": _connect,
@@ -66,6 +75,9 @@ def create_engine(url: str, *, connections: int, application: str) -> AsyncEngin
             },
         },
     )
+    event.listen(engine.sync_engine, "checkin", _note_use)
+    event.listen(engine.sync_engine, "checkout", partial(_check_idle, engine.dialect))
+    return engine
 
 
 @asynccontextmanager
@@ -118,6 +130,27 @@ async def _connect(*, host: str | Sequence[str] | None = None, port: Any = None,
         except (OSError, asyncpg.CannotConnectNowError, TargetServerAttributeNotMatched) as error:
             failures.append(error)
     raise next((failure for failure in failures if not isinstance(failure, OSError)), failures[0])
+
+
+def _note_use(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    entry.info[_USED_AT] = time.monotonic()
+
+
+def _check_idle(
+    dialect: Dialect, connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection
+) -> None:
+    """Let the pool replace its connections if one is lost."""
+    if entry.driver_connection.is_closed():  # type: ignore[union-attr]
+        raise InvalidatePoolError
+    used_at = entry.info.get(_USED_AT)  # a new connection has none
+    if used_at is None or time.monotonic() - used_at < PING_AFTER:
+        return
+    try:
+        dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as error:
+        if not dialect.is_disconnect(error, connection, None):
+            raise
+        raise InvalidatePoolError from error
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

@@ -59,6 +59,17 @@ async def execute(store: Store, statement: Executable) -> None:
         await connection.execute(statement)
 
 
+async def terminate_others(url: str) -> None:
+    """Let the server close every connection to a database."""
+    admin = await asyncpg.connect(url)
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await admin.close()
+    await asyncio.sleep(0.2)
+
+
 async def nothing(store: Store) -> None:
     async with store.batch():
         pass
@@ -165,6 +176,18 @@ async def test_a_cut_connection_is_unavailable_wherever_the_transaction_was(
         with pytest.raises(StoreUnavailable, match="the connection was lost") as raised:
             await cut(store)
     assert raised.value.cause == "connection"
+
+
+@pytest.mark.parametrize("ping_after", [0.0, 60.0], ids=["idle", "just used"])
+async def test_a_connection_that_the_server_has_closed_is_replaced(
+    database_url: str, ping_after: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "PING_AFTER", ping_after)
+    async with store_on(database_url) as store:
+        for _ in range(2):
+            await store.ping()
+        await terminate_others(database_url)
+        await store.ping()
 
 
 @pytest.mark.parametrize(
