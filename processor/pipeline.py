@@ -15,7 +15,7 @@ import time
 from collections import Counter as Tallied
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from prometheus_client import Counter
@@ -50,8 +50,7 @@ _stdlib = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Understood:
+class Understood(NamedTuple):
     """A delivery, its GUID, and its interpretation (None: an event that is not counted)."""
 
     delivery: Delivery

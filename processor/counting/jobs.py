@@ -152,6 +152,10 @@ class Jobs(Subject[JobKey, Job]):
         if row.known is not None:
             JobWorth(key.job_id, row.known, row, rows.of(EXECUTIONS), tally).settle(self.unsettled(row))
 
+    def repository(self, known: Job) -> str:
+        """Return the newest name of the repository."""
+        return known.names.repository.value
+
     def links(self, known: Job) -> Mapping[str, Any]:
         """Return the attempt that a job belongs to, and, once it has succeeded or failed, what relates it to others."""
         links = {"run_id": known.run_id, "attempt": known.attempt}

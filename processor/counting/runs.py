@@ -169,6 +169,10 @@ class Runs(Subject[RunKey, Run]):
         if self.unsettled(row) and row.first(Flag.SETTLED_NEGATIVE_DURATION):
             ANOMALIES.inc(tally, KindLabels("negative_run_duration"))
 
+    def repository(self, known: Run) -> str:
+        """Return the newest name of the repository."""
+        return known.names.repository.value
+
     def links(self, known: Run) -> Mapping[str, Any]:
         """Return whether the run comes from a fork. The column is null unless it does."""
         return {"fork": known.fork or None}

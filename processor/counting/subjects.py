@@ -189,8 +189,8 @@ class Subject(ABC, Generic[K, S]):
         return {"repository": repository, **run, **named}
 
     def repository(self, known: S) -> str | None:
-        """Return the repository of a row, as in the label `repository`, or None if the subject has no gauges."""
-        return None if self.gauges is None else self.labels(known)[self.gauges.label_names.index("repository")]
+        """Return the repository of a row, as in the label `repository`, or None if the state does not name it."""
+        return None
 
     def shown(self, known: S) -> bool:
         """Return whether gauges show 0 for the labels of a row when no row with these labels is open."""

@@ -23,7 +23,7 @@ from processor.counting.jobs import JOBS
 from processor.counting.past import Past
 from processor.counting.subjects import Rows
 from processor.store import past_rows, series_rows
-from processor.store.arrays import Arrays, hexadecimal
+from processor.store.arrays import Arrays
 from processor.store.clock import BEGAN
 from processor.store.engine import dialect_of
 from processor.store.forks import find_forks
@@ -73,7 +73,7 @@ class BatchTransaction:
         claimed = await self._connection.scalars(
             statement, arrays.bind([[guid] for guid in sorted(ids, key=attrgetter("int"))])
         )
-        fresh = {UUID(hex=hexadecimal(guid)) for guid in claimed}
+        fresh = {guid if isinstance(guid, UUID) else UUID(hex=guid) for guid in claimed}
         if not fresh and self._dialect == "postgresql":
             await self._connection.execute(_WAIT_FOR_STANDBY)
         return fresh
