@@ -2,7 +2,7 @@
 
 PromgithubError
 ├── SettingsError             a setting is missing or invalid; the text names it, its value and the accepted values
-├── ReceiverError             the receiver does not accept requests yet
+├── ReceiverError             the receiver does not accept requests yet, or not any more
 ├── BrokerError               a delivery could not be published to the broker
 │   ├── BrokerUnavailable     no connection, blocked by an alarm, or no confirm in time; it may still arrive
 │   │   └── UnsafeQueue       the queue exists with arguments by which RabbitMQ could lose deliveries
@@ -48,7 +48,7 @@ class SettingsError(PromgithubError):
 
 
 class ReceiverError(PromgithubError):
-    """The receiver does not accept requests yet."""
+    """The receiver does not accept requests yet, or its process has ended."""
 
 
 class BrokerError(PromgithubError):

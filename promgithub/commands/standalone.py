@@ -28,15 +28,12 @@ HOLDER = "standalone"
 """The holder of the lease. Only one process can use the data directory, so after a restart it need not wait for the
 lease to expire."""
 
-
-ADDED_UP = frozenset(
-    [
-        "process_cpu_seconds",
-        "process_open_fds",
-        "process_resident_memory_bytes",
-        "process_virtual_memory_bytes",
-        "promgithub_file_descriptors_exhausted",
-    ]
+ADDED_UP = (
+    "process_cpu_seconds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_virtual_memory_bytes",
+    "promgithub_file_descriptors_exhausted",
 )
 """Families of which both processes have their own part."""
 
