@@ -240,8 +240,7 @@ async def test_a_full_queue_is_buffered_until_a_processor_makes_room(
     # A spool has the same bound on its deliveries as the queue, unless it is raised as here, at the next start.
     first = await settled(launcher.start("ingest", WEBHOOK_SECRET=SECRET, **broker, **bound))
     await first.terminate()
-    receiver = launcher.start("ingest", WEBHOOK_SECRET=SECRET, SPOOL_DIR=str(spool_dir), **broker)
-    await receiver.ready()
+    receiver = await settled(launcher.start("ingest", WEBHOOK_SECRET=SECRET, SPOOL_DIR=str(spool_dir), **broker))
     truth = Historian(49).history(700)
     assert await github.send_all(receiver, truth.deliveries) == {202: len(truth.deliveries)}
     counted = await github.figures(receiver)
