@@ -10,8 +10,10 @@ from ingest.outcomes import Refusal, RequestOutcome
 from ingest.webhook import Webhook
 from shared.admin.server import listen
 
-BACKLOG = 1024
-"""Length of the kernel's accept queue. A burst of deliveries opens many connections at once."""
+BACKLOG = 4096
+"""Length of the kernel's accept queue, which Linux limits to `net.core.somaxconn` (4096 by default since Linux 5.4).
+
+A burst opens many connections at once. One that finds the queue full is tried again after 1 s, and then after 3 s."""
 
 DRAIN_SECONDS = 18.0
 """How long requests in progress may take to finish during shutdown, in seconds.
