@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import os
+import socket
 import time
 
 from aiohttp import web
@@ -14,6 +16,12 @@ BACKLOG = 4096
 """Length of the kernel's accept queue, which Linux limits to `net.core.somaxconn` (4096 by default since Linux 5.4).
 
 A burst opens many connections at once. One that finds the queue full is tried again after 1 s, and then after 3 s."""
+
+ACCEPTED_AT_ONCE = 16
+"""Maximum number of connections that are accepted in one iteration of the event loop.
+
+libuv accepts one for each listening socket that it watches (https://github.com/libuv/libuv/pull/3696). In an overload,
+an iteration takes 0.1 s or more, and the others would wait until the overload is over."""
 
 DRAIN_SECONDS = 18.0
 """How long requests in progress may take to finish during shutdown, in seconds.
@@ -46,6 +54,9 @@ class Listener:
     async def start(self) -> None:
         """Listen. Raises `SettingsError` if the address cannot be used."""
         await listen(self._runner, self._host, self._port, "SERVICE", BACKLOG)
+        for listening in self._sockets():
+            for _ in range(1, ACCEPTED_AT_ONCE):
+                await web.SockSite(self._runner, socket.socket(fileno=os.dup(listening)), backlog=BACKLOG).start()
         self._sweeping = asyncio.create_task(self._server.sweep())
 
     async def close(self) -> None:
@@ -57,6 +68,11 @@ class Listener:
         await self._runner.cleanup()
         if self._sweeping is not None:
             self._sweeping.cancel()
+
+    def _sockets(self) -> list[int]:
+        """Return the descriptors of the listening sockets: an address may have several."""
+        servers = (site._server for site in self._runner.sites)
+        return [one.fileno() for server in servers for one in getattr(server, "sockets", ())]
 
 
 class _Server(web.Server):
