@@ -70,7 +70,10 @@ class Listener:
             self._sweeping.cancel()
 
     def _sockets(self) -> list[int]:
-        """Return the descriptors of the listening sockets: an address may have several."""
+        """Return the descriptors of the listening sockets: an address may have several.
+
+        aiohttp's public interface has only their addresses.
+        """
         servers = (site._server for site in self._runner.sites)
         return [one.fileno() for server in servers for one in getattr(server, "sockets", ())]
 

@@ -35,7 +35,7 @@ ADDED_UP = (
     "process_virtual_memory_bytes",
     "promgithub_file_descriptors_exhausted",
 )
-"""Families of which both processes have their own part."""
+"""Families that each of the two processes has for itself."""
 
 
 class CombinedFamilies:

@@ -109,7 +109,7 @@ class Report(msgspec.Struct, tag=True, array_like=True, frozen=True):
 
 
 FromReceiver: TypeAlias = Publish | Listening | Failed | Report
-"""What the receiver says."""
+"""A message from the receiver."""
 
 ToReceiver: TypeAlias = Published | Listen | SayStarted | Ask | Stop
-"""What the receiver is told."""
+"""A message to the receiver."""

@@ -14,7 +14,6 @@ from promgithub.receiving.messages import (
     Ask,
     Failed,
     Family,
-    FromReceiver,
     Listen,
     Listening,
     Publish,
@@ -144,6 +143,6 @@ class _Receiving:
             case Stop():
                 self._stop.set()
 
-    def _report(self, number: int) -> FromReceiver:
+    def _report(self, number: int) -> Report:
         families = [Family.of(metric) for metric in self._receiver.metrics.registry.collect()]
         return Report(number, families, self._receiver.metrics.last_taken)

@@ -22,6 +22,13 @@ _LOG_LINES = 200
 PROMGITHUB = str(Path(sys.executable).with_name("promgithub"))
 
 
+def resident_bytes(pid: int) -> int:
+    """Return the memory that a process has, in bytes (Linux)."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
 class Process:
     """One long-running command with a public and an admin listener; keeps its ports from one start to the next.
 
@@ -57,9 +64,7 @@ class Process:
     @property
     def resident(self) -> int:
         """Memory that the process has, in bytes (Linux)."""
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
-        assert found is not None
-        return int(found[1]) * 1024
+        return resident_bytes(self.pid)
 
     @property
     def log(self) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from promgithub.simulation.histories import Historian
 from tests.support import figures
 from tests.support.github import SECRET, GitHub, until
-from tests.support.processes import Launcher, Process
+from tests.support.processes import Launcher, Process, resident_bytes
 
 Standalone = Callable[[], Process]
 
@@ -47,13 +46,6 @@ async def gone(pid: int) -> None:
         return None if exists(pid) else True
 
     await until(ended, SOON)
-
-
-def resident(pid: int) -> int:
-    """Return the memory that a process has, in bytes (Linux)."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
 
 
 async def test_without_its_receiving_process_standalone_ends_and_a_restart_loses_nothing(
@@ -120,7 +112,7 @@ async def test_the_metrics_of_the_process_are_those_of_both(standalone: Standalo
     await process.ready()
     truth = Historian(34).history(140)
     await github.send_all(process, truth.deliveries)
-    both = resident(process.pid) + resident(receiver_of(process))
+    both = process.resident + resident_bytes(receiver_of(process))
     async with aiohttp.ClientSession() as client, client.get(f"{process.admin_url}/metrics") as answer:
         page = figures.of_text(await answer.text())
     assert figures.total(page, "process_resident_memory_bytes") == pytest.approx(both, rel=0.1)
